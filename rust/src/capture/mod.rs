@@ -1,0 +1,3 @@
+//! Capture files and streams of every kind go in, packet records come out.
+
+pub mod record;
