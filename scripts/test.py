@@ -1,0 +1,111 @@
+"""Both test suites run, and one plain summary goes out; exit status 0 only where every test of both passed.
+
+A suite without a single test counts as failed: an empty run proves nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).parent.parent
+CARGO_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored;", re.MULTILINE)
+
+
+@dataclass
+class Suite:
+    """What one suite did; `status` is its process's exit status."""
+
+    name: str
+    status: int
+    seconds: float
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    reasons: list[str] = field(default_factory=list)
+    """Why each skipped test was skipped."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every test that ran passed, and at least one ran."""
+        return self.status == 0 and self.failed == 0 and self.passed > 0
+
+
+def run_rust_tests() -> Suite:
+    """Run `cargo test`, showing its output while it comes, and count from its result lines."""
+    command = ["cargo", "test", "--locked", "--manifest-path", "rust/Cargo.toml"]
+    print("--- " + " ".join(command), flush=True)
+    begun = time.monotonic()
+    lines: list[str] = []
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, errors="replace") as process:
+        for line in process.stdout or ():
+            lines.append(line)
+            sys.stdout.write(line)
+            sys.stdout.flush()
+    suite = Suite("cargo test", process.returncode, time.monotonic() - begun)
+    for passed, failed, ignored in CARGO_RESULT.findall("".join(lines)):
+        suite.passed += int(passed)
+        suite.failed += int(failed)
+        suite.skipped += int(ignored)
+    return suite
+
+
+def run_python_tests(arguments: list[str]) -> Suite:
+    """Run pytest with these further arguments, and count from its JUnit report."""
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="tcpwhy-test-") as folder:
+        report = Path(folder) / "report.xml"
+        command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *arguments]
+        print("--- pytest " + " ".join(arguments), flush=True)
+        status = subprocess.run(command, cwd=ROOT, check=False).returncode
+        suite = Suite("pytest", status, time.monotonic() - begun)
+        if report.exists():
+            count(ElementTree.parse(report).getroot(), suite)
+    return suite
+
+
+def count(report: ElementTree.Element, suite: Suite) -> None:
+    """Add a JUnit report's test cases to the suite."""
+    for case in report.iter("testcase"):
+        skipped = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            suite.failed += 1
+        elif skipped is not None:
+            suite.skipped += 1
+            suite.reasons.append(f"{case.get('classname')}.{case.get('name')}: {skipped.get('message')}")
+        else:
+            suite.passed += 1
+
+
+def summary(suites: list[Suite]) -> str:
+    """The closing lines: a row a suite, each skipped test with its reason, and the outcome."""
+    rows = ["", "summary"]
+    for suite in suites:
+        rows.append(
+            f"  {suite.name:<12}{suite.passed:>6} passed {suite.failed:>5} failed {suite.skipped:>5} skipped"
+            f" {suite.seconds:>7.0f} s"
+        )
+        rows.extend(f"    skipped: {reason}" for reason in suite.reasons)
+        if suite.status != 0 and suite.failed == 0:
+            rows.append(f"    {suite.name} ended with status {suite.status}")
+        elif suite.passed == 0:
+            rows.append(f"    {suite.name} ran no test")
+    rows.append("result: all tests passed" if all(s.succeeded for s in suites) else "result: FAILED")
+    return "\n".join(rows)
+
+
+def main(arguments: list[str]) -> int:
+    """Run both suites, also where the first fails."""
+    suites = [run_rust_tests(), run_python_tests(arguments)]
+    print(summary(suites))
+    return 0 if all(suite.succeeded for suite in suites) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
