@@ -1,8 +1,22 @@
 //! Python calls come in, Arrow tables go out: the only file of the core that knows Python.
 
 pub mod capture;
+mod columns;
 pub mod decode;
+pub mod flows;
+pub mod fold;
+pub mod index;
+pub mod packets;
+pub mod scan;
+pub mod slice;
+pub mod trailer;
 
 #[cfg(feature = "python")]
-#[pyo3::pymodule]
-mod _core {}
+mod python;
+
+#[cfg(feature = "python")]
+#[pyo3::pymodule(name = "_core")]
+mod extension {
+    #[pymodule_export]
+    use super::python::{Frames, Table, read_flows, scan, sniff, write_slice};
+}

@@ -1,5 +1,7 @@
 //! What every capture format is reduced to: packet records, the interfaces they came from, and what could not be read.
 
+use serde::{Deserialize, Serialize};
+
 /// Which way a packet went at the interface, where the capture says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u8)]
@@ -32,7 +34,7 @@ pub struct Record<'a> {
 }
 
 /// What the file says of one interface.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
     pub link_type: u16,
     pub snap_length: u32,

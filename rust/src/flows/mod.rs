@@ -1,0 +1,5 @@
+//! Decoded packets go in, the flow table comes out.
+
+pub mod live;
+pub mod row;
+pub mod table;

@@ -1,0 +1,211 @@
+//! Rows of flows go in as they end, in any order; the flow table comes out as Parquet, parts of one flow merged, sorted by time.
+
+use super::live::RowSink;
+use super::row::{Half, Row, Shared};
+use arrow::array::{ArrayRef, BooleanBuilder, ListBuilder, RecordBatch, StringBuilder, UInt16Array, UInt32Array, UInt64Builder};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Rows held in memory before they are written to partitions on disk.
+const HELD: usize = 200_000;
+/// Partitions by tuple: a tuple's parts meet in one, and one of ten million flows still fits in memory.
+const PARTITIONS: usize = 64;
+/// Rows of one row group.
+const GROUP: usize = 65_536;
+
+/// Takes rows, spills them where they are many, and merges the parts of each flow at the end.
+pub struct RowStore {
+    held: Vec<Row>,
+    folder: PathBuf,
+    partitions: Vec<(PathBuf, BufWriter<File>)>,
+}
+
+impl RowSink for RowStore {
+    fn row(&mut self, row: Row) -> io::Result<()> {
+        self.held.push(row);
+        if self.held.len() >= HELD {
+            self.spill()?;
+        }
+        Ok(())
+    }
+}
+
+impl RowStore {
+    /// `folder` is where spill files go, should any be needed.
+    pub fn new(folder: &Path) -> Self {
+        RowStore { held: Vec::new(), folder: folder.to_owned(), partitions: Vec::new() }
+    }
+
+    fn spill(&mut self) -> io::Result<()> {
+        if self.partitions.is_empty() {
+            for number in 0..PARTITIONS {
+                let path = self.folder.join(format!("flows-{number}.spill"));
+                let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+                self.partitions.push((path, BufWriter::with_capacity(32 * 1024, file)));
+            }
+        }
+        let mut bytes = Vec::new();
+        for row in self.held.drain(..) {
+            bytes.clear();
+            row.put(&mut bytes);
+            let number = (row.tuple.hash64() >> 32) as usize % PARTITIONS;
+            if let Some((_, writer)) = self.partitions.get_mut(number) {
+                writer.write_all(&(bytes.len() as u32).to_le_bytes())?;
+                writer.write_all(&bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges what belongs together and writes the table; how many rows it has.
+    pub fn write(mut self, path: &Path) -> io::Result<u64> {
+        let schema = schema();
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::LZ4_RAW)
+            .set_max_row_group_row_count(Some(GROUP))
+            .build();
+        let file = File::create(path)?;
+        let mut writer =
+            ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(io::Error::other)?;
+        let mut count = 0_u64;
+        if self.partitions.is_empty() {
+            let rows = std::mem::take(&mut self.held);
+            write_rows(&mut writer, &schema, rows, &mut count)?;
+        } else {
+            self.spill()?;
+            for (path, buffered) in std::mem::take(&mut self.partitions) {
+                let mut file = buffered.into_inner().map_err(|error| error.into_error())?;
+                file.seek(SeekFrom::Start(0))?;
+                let rows = read_spill(&mut BufReader::new(file))?;
+                std::fs::remove_file(&path)?;
+                write_rows(&mut writer, &schema, rows, &mut count)?;
+            }
+        }
+        let file = writer.into_inner().map_err(io::Error::other)?;
+        file.sync_data()?;
+        Ok(count)
+    }
+}
+
+impl Drop for RowStore {
+    fn drop(&mut self) {
+        // Spill files left over where the scan was stopped; one that is gone already is no loss.
+        for (path, _) in &self.partitions {
+            drop(std::fs::remove_file(path));
+        }
+    }
+}
+
+fn read_spill(input: &mut impl Read) -> io::Result<Vec<Row>> {
+    let broken = || io::Error::new(io::ErrorKind::InvalidData, "a spill file was changed while it was in use");
+    let mut rows = Vec::new();
+    let mut length = [0_u8; 4];
+    let mut bytes = Vec::new();
+    loop {
+        match input.read_exact(&mut length) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(rows),
+            Err(error) => return Err(error),
+        }
+        bytes.clear();
+        let wanted = u64::from(u32::from_le_bytes(length));
+        if input.take(wanted).read_to_end(&mut bytes)? as u64 != wanted {
+            return Err(broken());
+        }
+        rows.push(Row::get(&mut bytes.as_slice()).ok_or_else(broken)?);
+    }
+}
+
+/// Merges the parts of each flow. Parts of one tuple follow each other in time.
+pub fn merge_parts(mut rows: Vec<Row>) -> Vec<Row> {
+    rows.sort_by(|x, y| (x.tuple, x.shared.first_ns, &x.chains).cmp(&(y.tuple, y.shared.first_ns, &y.chains)));
+    let mut merged: Vec<Row> = Vec::with_capacity(rows.len());
+    for row in rows {
+        // A late packet may belong to an incarnation before the last one.
+        let home = merged
+            .iter_mut()
+            .rev()
+            .take(3)
+            .take_while(|kept| kept.tuple == row.tuple)
+            .find(|kept| kept.continues_in(&row));
+        match home {
+            Some(kept) => kept.merge(&row),
+            None => merged.push(row),
+        }
+    }
+    merged.sort_by_key(Row::order);
+    merged
+}
+
+fn write_rows(writer: &mut ArrowWriter<File>, schema: &SchemaRef, rows: Vec<Row>, count: &mut u64) -> io::Result<()> {
+    let rows = merge_parts(rows);
+    for group in rows.chunks(GROUP) {
+        let batch = batch(schema, group, *count)?;
+        writer.write(&batch).map_err(io::Error::other)?;
+        *count += group.len() as u64;
+    }
+    Ok(())
+}
+
+/// The columns of the flow table. Those of the two ends have `_a` and `_b` behind their names; `a` is the lower end.
+pub fn schema() -> SchemaRef {
+    let hashes = DataType::List(Arc::new(Field::new("item", DataType::UInt64, false)));
+    let mut fields = vec![
+        Field::new("flow", DataType::UInt32, false),
+        Field::new("ip_a", DataType::Utf8, false),
+        Field::new("port_a", DataType::UInt16, false),
+        Field::new("ip_b", DataType::Utf8, false),
+        Field::new("port_b", DataType::UInt16, false),
+        Field::new("ipv6", DataType::Boolean, false),
+    ];
+    fields.extend(Shared::fields(""));
+    fields.extend(Half::fields("_a"));
+    fields.extend(Half::fields("_b"));
+    fields.push(Field::new("timestamp_anchors", hashes.clone(), false));
+    fields.push(Field::new("payload_anchors", hashes.clone(), false));
+    fields.push(Field::new("chains", hashes, false));
+    Arc::new(Schema::new(fields))
+}
+
+fn batch(schema: &SchemaRef, rows: &[Row], first: u64) -> io::Result<RecordBatch> {
+    let mut ips = [StringBuilder::new(), StringBuilder::new()];
+    let mut ipv6 = BooleanBuilder::new();
+    let list = || ListBuilder::new(UInt64Builder::new()).with_field(Field::new("item", DataType::UInt64, false));
+    let (mut stamps, mut payloads, mut chains) = (list(), list(), list());
+    for row in rows {
+        ips[0].append_value(row.tuple.a.0.to_ip().to_string());
+        ips[1].append_value(row.tuple.b.0.to_ip().to_string());
+        ipv6.append_value(!row.tuple.a.0.is_v4());
+        for (builder, values) in [
+            (&mut stamps, row.timestamp_anchors.values()),
+            (&mut payloads, row.payload_anchors.values()),
+            (&mut chains, row.chains.as_slice()),
+        ] {
+            builder.values().append_slice(values);
+            builder.append(true);
+        }
+    }
+    let [mut ip_a, mut ip_b] = ips;
+    let numbers = (0..rows.len()).map(|row| (first + row as u64) as u32).collect::<Vec<_>>();
+    let mut arrays: Vec<ArrayRef> = vec![
+        Arc::new(UInt32Array::from(numbers)),
+        Arc::new(ip_a.finish()),
+        Arc::new(UInt16Array::from_iter_values(rows.iter().map(|row| row.tuple.a.1))),
+        Arc::new(ip_b.finish()),
+        Arc::new(UInt16Array::from_iter_values(rows.iter().map(|row| row.tuple.b.1))),
+        Arc::new(ipv6.finish()),
+    ];
+    arrays.extend(Shared::arrays(rows.iter().map(|row| &row.shared)));
+    arrays.extend(Half::arrays(rows.iter().map(|row| &row.a)));
+    arrays.extend(Half::arrays(rows.iter().map(|row| &row.b)));
+    arrays.push(Arc::new(stamps.finish()));
+    arrays.push(Arc::new(payloads.finish()));
+    arrays.push(Arc::new(chains.finish()));
+    RecordBatch::try_new(schema.clone(), arrays).map_err(io::Error::other)
+}

@@ -1,0 +1,38 @@
+"""The decode core: captures in, columns out. Written in Rust; see rust/src/python.rs."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+class Table:
+    """Rows in columns; speaks the Arrow PyCapsule interface."""
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns, in order."""
+    def __len__(self) -> int: ...
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+    def rows(self) -> list[tuple[Any, ...]]:
+        """All rows as tuples, in the order of `columns`."""
+
+class Frames:
+    """The captures of one vantage point and their frame index."""
+
+    def __init__(self, index: str, paths: Sequence[str]) -> None: ...
+    def packets(self, flows: Sequence[Sequence[int]], limit: int) -> tuple[Table, int]:
+        """The packets of flows given by their chains, and how many were left out because a flow has more than `limit`."""
+
+def scan(paths: Sequence[str], folder: str, progress: Callable[[int], None] | None = None) -> dict[str, Any]:
+    """Scan the captures of one vantage point into `folder`; a summary of what was read."""
+
+def read_flows(path: str) -> Table:
+    """A flow table, whole."""
+
+def sniff(path: str) -> str | None:
+    """What a file is, if it is a capture."""
+
+def write_slice(
+    path: str,
+    sources: Sequence[tuple[str, str, Sequence[str]]],
+    wanted: Sequence[tuple[int, int, int, str | None]],
+) -> None:
+    """Write chosen frames as pcapng."""

@@ -1,0 +1,241 @@
+"""One TCP connection as all vantage points saw it: the object that causes reason over."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from tcpwhy.connections.packet import ACK, FIN, RST, SYN, Endpoint, Packet, Side, Sighting, flag_text
+
+if TYPE_CHECKING:
+    from tcpwhy.connections.failure import Failure
+    from tcpwhy.connections.topology import Topology
+    from tcpwhy.tables.logs import LogEvent
+    from tcpwhy.tables.sockets import SocketTable
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Segment:
+    """What an end sent once; the sightings are what became of it."""
+
+    sender: Side
+    flags: int
+    seq: int
+    ack: int
+    length: int
+    ts_value: int | None
+    ts_echo: int | None
+    ip_id: int
+    sightings: dict[str, Sighting]
+    """By vantage point: seen there as it was sent."""
+    covered: dict[str, list[Sighting]] = dataclasses.field(default_factory=dict)
+    """By vantage point: its bytes seen there, cut differently (offload)."""
+    retransmits: Segment | None = None
+    """The segment of which this one repeats bytes, SYN or FIN."""
+
+    @property
+    def first(self) -> Sighting:
+        """The sighting nearest to its sender."""
+        return next(iter(self.sightings.values()))
+
+    @property
+    def packet(self) -> Packet:
+        """The packet nearest to its sender."""
+        return self.first.packet
+
+    @property
+    def aligned_ns(self) -> int:
+        """When it was sent, on the common clock."""
+        return self.first.aligned_ns
+
+    @property
+    def seq_end(self) -> int:
+        """One past the last sequence number it takes."""
+        return self.packet.seq_end
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where it was seen, whole or cut differently; nearest to the sender first."""
+        return (*self.sightings, *(place for place in self.covered if place not in self.sightings))
+
+    def seen_at(self, place: str) -> bool:
+        """True where the place saw it, whole or cut differently."""
+        return place in self.sightings or place in self.covered
+
+    def sighting_at(self, place: str) -> Sighting | None:
+        """What the place saw of it."""
+        if place in self.sightings:
+            return self.sightings[place]
+        return self.covered[place][0] if self.covered.get(place) else None
+
+    def has(self, flags: int) -> bool:
+        """True where all these flags are set."""
+        return self.flags & flags == flags
+
+    @property
+    def opens(self) -> bool:
+        """A SYN without ACK."""
+        return bool(self.flags & SYN) and not self.flags & ACK
+
+    @property
+    def is_syn_ack(self) -> bool:
+        """A SYN with ACK."""
+        return self.has(SYN | ACK)
+
+    @property
+    def is_reset(self) -> bool:
+        """A RST."""
+        return bool(self.flags & RST)
+
+    @property
+    def is_fin(self) -> bool:
+        """A FIN."""
+        return bool(self.flags & FIN)
+
+    def __repr__(self) -> str:
+        return f"<{self.sender} {flag_text(self.flags)} seq {self.seq} ack {self.ack} len {self.length} at {self.places}>"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class IcmpError:
+    """An ICMP error that quotes the connection."""
+
+    packet: Packet
+    aligned_ns: int
+
+    @property
+    def is_prohibition(self) -> bool:
+        """Administratively prohibited, of any of its codes (RFC 1812 section 5.2.7.1, RFC 4443 section 3.1)."""
+        if ":" in self.packet.source.ip:
+            return self.packet.icmp_type == 1 and self.packet.icmp_code in (1, 5, 6)
+        return self.packet.icmp_type == 3 and self.packet.icmp_code in (9, 10, 13)
+
+    @property
+    def is_unreachable(self) -> bool:
+        """Destination unreachable, fragmentation needed left out."""
+        if ":" in self.packet.source.ip:
+            return self.packet.icmp_type == 1
+        return self.packet.icmp_type == 3 and self.packet.icmp_code != 4
+
+
+@dataclasses.dataclass(slots=True)
+class View:
+    """What one vantage point saw of the connection."""
+
+    place: str
+    client: Endpoint
+    server: Endpoint
+    sightings: list[Sighting]
+    first_ns: int
+    last_ns: int
+    capture_last_ns: int
+    """When this place's capture ended, aligned."""
+    unseen_acked_bytes: int
+    """Bytes acknowledged that the capture never saw: it lost them, the network did not."""
+    left_out: int = 0
+    """Packets in the middle of a very long flow that were not read."""
+
+    def sent_by(self, side: Side) -> list[Sighting]:
+        """What this end sent, in order."""
+        return [sighting for sighting in self.sightings if sighting.sender == side]
+
+    @property
+    def hops(self) -> tuple[int | None, int | None]:
+        """Routers between the client and here, and between the server and here, by the TTLs; None where that end was not seen."""
+        return tuple(_hops(self.sent_by(side)) for side in ("client", "server"))  # type: ignore[return-value]
+
+
+def _hops(sightings: Iterable[Sighting]) -> int | None:
+    ttls = [sighting.packet.ttl for sighting in sightings if sighting.packet.ttl]
+    if not ttls:
+        return None
+    # A socket sends all its packets with one TTL; a stateless reset may start higher, so that the most common one counts.
+    ttl = max(set(ttls), key=ttls.count)
+    return next(initial for initial in (64, 128, 255) if ttl <= initial) - ttl
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Connection:
+    """The flows that are one TCP connection; addresses are those at the place nearest to the client."""
+
+    client: Endpoint
+    server: Endpoint
+    places: tuple[str, ...]
+    """Vantage points that saw it, nearest to the client first."""
+    views: dict[str, View]
+    segments: list[Segment]
+    """In the order in which they were sent."""
+    icmp: list[IcmpError]
+    topology: Topology
+    join_basis: str
+    """What holds the flows of several places together; empty with one."""
+    earlier: list[Connection] = dataclasses.field(default_factory=list)
+    """Attempts with the same addresses before this one, the latest first."""
+    later: list[Connection] = dataclasses.field(default_factory=list)
+    failure: Failure | None = None
+    logs: list[LogEvent] = dataclasses.field(default_factory=list)
+    sockets: Mapping[str, SocketTable] = dataclasses.field(default_factory=dict)
+    """Socket tables of the vantage points that have a state."""
+
+    def sent(self, *, by: Side | None = None, syn: bool | None = None, seen_at: str | None = None) -> list[Segment]:
+        """Segments by sender, SYN flag and the place that saw them."""
+        return [
+            segment
+            for segment in self.segments
+            if (by is None or segment.sender == by)
+            and (syn is None or bool(segment.flags & SYN) == syn)
+            and (seen_at is None or segment.seen_at(seen_at))
+        ]
+
+    @property
+    def syns(self) -> list[Segment]:
+        """The client's SYNs, retransmissions included."""
+        return [segment for segment in self.segments if segment.opens and segment.sender == "client"]
+
+    @property
+    def syn_acks(self) -> list[Segment]:
+        """The server's SYN-ACKs, retransmissions included."""
+        return [segment for segment in self.segments if segment.is_syn_ack and segment.sender == "server"]
+
+    @property
+    def resets(self) -> list[Segment]:
+        """All RSTs."""
+        return [segment for segment in self.segments if segment.is_reset]
+
+    @property
+    def client_isn(self) -> int | None:
+        """The client's initial sequence number, if a SYN was seen."""
+        return self.syns[0].seq if self.syns else None
+
+    @property
+    def server_isn(self) -> int | None:
+        """The server's initial sequence number, if a SYN-ACK was seen."""
+        return self.syn_acks[0].seq if self.syn_acks else None
+
+    @property
+    def first_ns(self) -> int:
+        """Of the place nearest to the client, by its own clock."""
+        return self.views[self.places[0]].first_ns
+
+    @property
+    def last_ns(self) -> int:
+        """Of the place nearest to the client, by its own clock."""
+        return self.views[self.places[0]].last_ns
+
+    @property
+    def established(self) -> bool:
+        """The handshake was finished: the client acknowledged a SYN-ACK, or the connection was there before the capture."""
+        if not self.syns and not self.syn_acks:
+            return any(segment.flags & ACK and not segment.is_reset for segment in self.segments)
+        server_isn = self.server_isn
+        for segment in self.segments:
+            if segment.sender == "client" and segment.flags & ACK and not segment.flags & (SYN | RST):
+                if server_isn is None or segment.ack != server_isn:
+                    return True
+            if segment.sender == "server" and segment.length and not segment.is_reset:
+                return True
+        return False
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.client} > {self.server} at {self.places}, {len(self.segments)} segments>"

@@ -1,0 +1,282 @@
+"""A connection goes in; whether it failed, how, and by which segments comes out (docs/json.md: "A connection failed")."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+
+from tcpwhy.connections.connection import Connection, Segment
+from tcpwhy.connections.packet import ACK, FIN, RST, SYN, Side, other_side, seq_before, seq_distance
+
+SECOND_NS = 1_000_000_000
+
+SILENT_REPEATS = 3
+"""Retransmissions or probes without anything back that make a silence a failure (docs/json.md) …"""
+
+SILENT_SPAN_NS = 3 * SECOND_NS
+"""… over at least so long."""
+
+FIRST_SYN_TIMEOUT_NS = SECOND_NS
+"""A SYN is first repeated after one second (RFC 6298 section 2.1; Linux TCP_TIMEOUT_INIT)."""
+
+RESET_AT_BIRTH_NS = SECOND_NS
+"""A stateless RST so soon after the handshake, before any data, comes from a host that does not know the connection."""
+
+HTTP_METHODS = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT ", b"TRACE ")
+TLS_ALERT = 21
+"""TLS record type (RFC 8446 section 5.1); close_notify is one, and nothing answers it."""
+
+
+class Kind(enum.Enum):
+    """How a connection failed."""
+
+    UNANSWERED = "the client's SYN was never answered"
+    REFUSED = "the client's SYN was answered with RST"
+    PROHIBITED = "the client's SYN was answered with an ICMP error"
+    HALF_OPEN = "the server's SYN-ACK was never acknowledged"
+    RESET = "the connection was reset with data undelivered or unanswered"
+    SILENT = "one end fell silent: data was repeated and never acknowledged"
+    GAVE_UP = "the connection was closed before the request was answered"
+
+    @property
+    def in_handshake(self) -> bool:
+        """The connection was never established."""
+        return self in (Kind.UNANSWERED, Kind.REFUSED, Kind.PROHIBITED, Kind.HALF_OPEN)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """That a connection failed, and what shows it."""
+
+    kind: Kind
+    symptom: str
+    segments: tuple[Segment, ...]
+    at_ns: int
+    """When it was over, aligned."""
+
+
+def find_failure(connection: Connection, *, answers_seen: bool) -> Failure | None:
+    """The failure of a connection, or None where no program on its ends got, or will get, an error or a timeout.
+
+    `answers_seen`: the places that saw it saw answers of any server at all; a capture of SYNs alone shows no failure.
+    """
+    if not connection.segments:
+        return None
+    if (connection.syns or connection.syn_acks) and not connection.established:
+        return _in_handshake(connection, answers_seen)
+    return _reset(connection) or _silent(connection) or _unanswered_close(connection)
+
+
+def _in_handshake(connection: Connection, answers_seen: bool) -> Failure | None:
+    syns, syn_acks = connection.syns, connection.syn_acks
+    isn = connection.client_isn
+    for reset in connection.resets:
+        answers_syn = reset.sender == "server" and isn is not None and reset.flags & ACK and reset.ack == (isn + 1) & 0xFFFF_FFFF
+        if answers_syn and not syn_acks:
+            return Failure(Kind.REFUSED, Kind.REFUSED.value, (*syns[:1], reset), reset.aligned_ns)
+        if answers_syn:
+            return Failure(Kind.HALF_OPEN, "the server reset the half-open connection", (*syn_acks[:1], reset), reset.aligned_ns)
+    errors = [error for error in connection.icmp if error.is_unreachable]
+    if errors and not syn_acks and (len(syns) == 1 or _given_up(connection, syns)):
+        kind = Kind.PROHIBITED if errors[0].is_prohibition else Kind.UNANSWERED
+        symptom = f"the client's SYN was answered with an ICMP error (type {errors[0].packet.icmp_type}, code {errors[0].packet.icmp_code})"
+        return Failure(kind, symptom, tuple(syns[:1]), errors[0].aligned_ns)
+    client_resets = [reset for reset in connection.resets if reset.sender == "client"]
+    if client_resets:
+        return _reset_by_client(connection, client_resets[0])
+    if syns and not syn_acks:
+        if (len(syns) > 1 or answers_seen) and _given_up(connection, syns):
+            repeats = f"{len(syns)} times" if len(syns) > 1 else "once"
+            return Failure(Kind.UNANSWERED, f"the client sent its SYN {repeats} and never got an answer", tuple(syns), syns[-1].aligned_ns)
+        return None
+    if syn_acks and (_repeated(syn_acks) or (len(syn_acks) > 1 and connection.later) or (len(syns) > 1 and _given_up(connection, syns))):
+        last = max(syns[-1:] + syn_acks[-1:], key=lambda segment: segment.aligned_ns)
+        symptom = f"the server sent its SYN-ACK {len(syn_acks)} times and it was never acknowledged"
+        return Failure(Kind.HALF_OPEN, symptom, (*syns, *syn_acks), last.aligned_ns)
+    return None
+
+
+def _reset_by_client(connection: Connection, reset: Segment) -> Failure | None:
+    """The client's RST before the handshake was over: a probe of an open port is none, the end of a broken attempt is one."""
+    answered = [segment for segment in connection.segments if segment.sender == "server" and segment.aligned_ns <= reset.aligned_ns]
+    bare = [segment for segment in answered if segment.flags & ACK and not segment.flags & (SYN | RST)]
+    repeated = len(connection.syns) > 1 or len(connection.syn_acks) > 1 or bool(connection.later) or bool(connection.earlier)
+    if not (bare or (repeated and not _arrived(connection, connection.syn_acks))):
+        return None
+    evidence = (*connection.syns[:1], *bare[:1], reset)
+    return Failure(Kind.HALF_OPEN, "the client reset the attempt before it was established", evidence, reset.aligned_ns)
+
+
+def _arrived(connection: Connection, segments: Sequence[Segment]) -> bool:
+    """True where the place nearest to the client saw one of these."""
+    return any(segment.seen_at(connection.places[0]) for segment in segments)
+
+
+def _repeated(segments: Sequence[Segment]) -> bool:
+    return len(segments) > SILENT_REPEATS and segments[-1].aligned_ns - segments[0].aligned_ns >= SILENT_SPAN_NS
+
+
+def _given_up(connection: Connection, syns: Sequence[Segment]) -> bool:
+    """The client has stopped trying: it repeated for long, it began anew, or the next repetition did not come while the capture ran on."""
+    if _repeated(syns) or any(later.syns for later in connection.later):
+        return True
+    gap_ns = FIRST_SYN_TIMEOUT_NS if len(syns) == 1 else 2 * (syns[-1].aligned_ns - syns[-2].aligned_ns)
+    place = syns[-1].first.vantage_point
+    ran_on_ns = connection.views[place].capture_last_ns - syns[-1].aligned_ns
+    return ran_on_ns > gap_ns * 5 // 4 + SECOND_NS // 2
+
+
+@dataclasses.dataclass(slots=True)
+class _Progress:
+    """How far one end had sent, and how far the other had acknowledged."""
+
+    data_end: int | None = None
+    acked: int | None = None
+    last_data: Segment | None = None
+
+    @property
+    def unacknowledged(self) -> int:
+        """Payload bytes outstanding; 0 where the other end's acknowledgments were not seen at all."""
+        if self.data_end is None or self.acked is None:
+            return 0
+        return max(0, seq_distance(self.acked, self.data_end))
+
+
+def _progress(connection: Connection, until: Segment | None = None) -> dict[Side, _Progress]:
+    """Both ends' progress; data sent before `until`, acknowledgments at any time."""
+    progress: dict[Side, _Progress] = {"client": _Progress(), "server": _Progress()}
+    reached = False
+    for segment in connection.segments:
+        reached = reached or segment is until
+        mine, other = progress[segment.sender], progress[other_side(segment.sender)]
+        if segment.length and not reached and not segment.is_reset:
+            end = (segment.seq + segment.length) & 0xFFFF_FFFF
+            if mine.data_end is None or seq_before(mine.data_end, end):
+                mine.data_end = end
+                mine.last_data = segment
+        stateless = segment.is_reset and segment.packet.is_stateless_reset
+        if segment.flags & ACK and not stateless and (other.acked is None or seq_before(other.acked, segment.ack)):
+            other.acked = segment.ack
+    # What was never acknowledged at all counts from its first byte, once the other end was heard.
+    for side in progress:
+        own = progress[side]
+        heard = any(segment.sender != side for segment in connection.segments)
+        if own.acked is None and own.data_end is not None and heard:
+            own.acked = next(segment.seq for segment in connection.segments if segment.sender == side and segment.length)
+    return progress
+
+
+def _reset(connection: Connection) -> Failure | None:
+    if not connection.resets:
+        return None
+    reset = connection.resets[0]
+    progress = _progress(connection, until=reset)
+    evidence: list[Segment] = []
+    symptom = ""
+    for side in ("client", "server"):
+        own = progress[side]  # type: ignore[index]
+        if own.unacknowledged and own.last_data is not None:
+            symptom = symptom or (
+                f"the {reset.sender} sent RST while {own.unacknowledged} bytes of the {side} were not acknowledged"
+            )
+            evidence.append(own.last_data)
+    if not symptom:
+        question = _unanswered_request(connection, reset)
+        if question is not None:
+            symptom = f"the {reset.sender} sent RST before the client's request was answered"
+            evidence.append(question)
+    if not symptom and _reset_at_birth(connection, reset):
+        symptom = "the handshake's last ACK, or what followed it, was answered with RST"
+    if not symptom:
+        return None
+    return Failure(Kind.RESET, symptom, (*evidence, reset), reset.aligned_ns)
+
+
+def _unanswered_request(connection: Connection, end: Segment) -> Segment | None:
+    """The client's last message, if it wanted an answer that had not begun when `end` came."""
+    message: Segment | None = None
+    speaker: Side | None = None
+    closed: set[Side] = set()
+    for segment in connection.segments:
+        if segment is end:
+            break
+        if segment.is_fin:
+            closed.add(segment.sender)
+        if segment.length and not segment.is_reset and segment.retransmits is None:
+            if segment.sender == "client" and (speaker != "client" or segment.packet.payload.startswith(HTTP_METHODS)):
+                message = segment
+            speaker = segment.sender
+    if speaker != "client" or message is None:
+        return None
+    payload = message.packet.payload
+    if payload.startswith(HTTP_METHODS):
+        return message
+    # Without HTTP nobody knows whether an answer was due: an open connection that the server resets is an error to the client all
+    # the same; a client's own close is not, nor is an alert that ends TLS.
+    if end.is_reset and end.sender == "server" and not closed and payload[:1] != bytes([TLS_ALERT]):
+        return message
+    return None
+
+
+def _reset_at_birth(connection: Connection, reset: Segment) -> bool:
+    """A stateless RST right behind the handshake, before the server said anything and although the client had not closed."""
+    if reset.sender != "server" or not reset.packet.is_stateless_reset or not connection.syn_acks:
+        return False
+    spoke = any(segment.sender == "server" and segment.length for segment in connection.segments)
+    closed = any(segment.sender == "client" and segment.is_fin for segment in connection.segments)
+    acks = [segment for segment in connection.segments if segment.sender == "client" and segment.flags & ACK]
+    soon = bool(acks) and reset.aligned_ns - acks[0].aligned_ns < RESET_AT_BIRTH_NS
+    return soon and not spoke and not closed
+
+
+def _silent(connection: Connection) -> Failure | None:
+    progress = _progress(connection)
+    for side in ("client", "server"):
+        own = progress[side]  # type: ignore[index]
+        last_heard = max(
+            (segment.aligned_ns for segment in connection.segments if segment.sender != side), default=connection.segments[0].aligned_ns
+        )
+        tries = [
+            segment
+            for segment in connection.segments
+            if segment.sender == side
+            and segment.aligned_ns > last_heard
+            and ((segment.length and segment.retransmits is not None) or _is_probe(connection, segment, own))
+        ]
+        outstanding = own.unacknowledged or (own.acked is None and own.data_end is not None)
+        probing = bool(tries) and not tries[-1].length
+        question = progress["client"].last_data if probing else None
+        if len(tries) < SILENT_REPEATS or tries[-1].aligned_ns - last_heard < SILENT_SPAN_NS:
+            continue
+        if not outstanding and question is None:
+            continue
+        word = "probes" if probing else "retransmissions"
+        seconds = (tries[-1].aligned_ns - last_heard) / SECOND_NS
+        symptom = f"{len(tries)} {word} of the {side} over {seconds:.1f} s drew nothing from the {other_side(side)}"  # type: ignore[arg-type]
+        return Failure(Kind.SILENT, symptom, tuple(tries), tries[-1].aligned_ns)
+    return None
+
+
+def _is_probe(connection: Connection, segment: Segment, own: _Progress) -> bool:
+    """A keep-alive probe: one sequence number behind what was sent, with no byte or one (RFC 9293 section 3.8.4)."""
+    del connection
+    if segment.flags & (SYN | FIN | RST) or segment.length > 1 or own.data_end is None:
+        return False
+    return segment.seq == (own.data_end - 1) & 0xFFFF_FFFF
+
+
+def _unanswered_close(connection: Connection) -> Failure | None:
+    fin = next((segment for segment in connection.segments if segment.is_fin), None)
+    if fin is None:
+        return None
+    answered_later = any(
+        segment.sender == "server" and segment.length and segment.retransmits is None and segment.aligned_ns >= fin.aligned_ns
+        for segment in connection.segments
+    )
+    request = _unanswered_request(connection, fin)
+    if request is None or answered_later or fin.length:
+        return None
+    waited = (fin.aligned_ns - request.aligned_ns) / SECOND_NS
+    symptom = f"the {fin.sender} closed {waited:.1f} s after the client's request, which was never answered"
+    return Failure(Kind.GAVE_UP, symptom, (request, fin), fin.aligned_ns)

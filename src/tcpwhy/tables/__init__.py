@@ -1,0 +1,1 @@
+"""Evidence files go in, tables come out: one reader a source."""

@@ -1,0 +1,109 @@
+"""Flow tables of all vantage points go in; one table of flows, turned from client to server, comes out, in DuckDB."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+
+from tcpwhy.tables.index import VantageIndex
+
+HALF_COLUMNS = (
+    "packets", "bytes", "syns", "syn_acks", "fins", "resets", "retransmissions", "unseen_acked_bytes", "zero_windows", "payload_max",
+    "isn", "seq_first", "seq_end", "ack_end", "mss", "window_scale", "ttl_min", "ttl_max", "last_payload", "reset_stateless",
+    "reset_seq", "reset_ack", "first_ns", "last_ns", "syn_ns", "syn_last_ns", "payload_first_ns", "payload_last_ns",
+    "occupied_last_ns", "fin_ns", "reset_ns",
+)  # fmt: skip
+"""What the core's flow table has for each end (rust/src/flows/row.rs `Half`); here with `client_` and `server_` before it."""
+
+SHARED_COLUMNS = (
+    "copies", "fragments", "icmp_errors", "icmp_type", "icmp_code", "icmp_v6", "vlan", "tunnel", "toa", "first_ns", "last_ns",
+)  # fmt: skip
+
+EPHEMERAL_FROM = 32_768
+"""First port of Linux's default ip_local_port_range (Documentation/networking/ip-sysctl.rst)."""
+
+MEMORY_LIMIT = "768MB"
+"""Of DuckDB, which spills to disk beyond it."""
+
+HTTP_REQUEST, HTTP_RESPONSE, TLS, TLS_ALERT, OTHER_PAYLOAD = 1, 2, 3, 4, 5
+"""Values of the columns `client_last_payload` and `server_last_payload` (rust/src/flows/row.rs); 0 is none."""
+
+
+def seq_distance_sql(start: str, end: str) -> str:
+    """SQL for how far `end` lies ahead of `start` in sequence space; null where either is."""
+    return f"(((({end})::BIGINT - ({start})::BIGINT) + 6442450944) % 4294967296 - 2147483648)"
+
+
+def connect(temporary_folder: str | None = None) -> duckdb.DuckDBPyConnection:
+    """A database in memory that reaches nothing outside what is read into it."""
+    settings: dict[str, str | bool | int | float | list[str]] = {"memory_limit": MEMORY_LIMIT, "TimeZone": "UTC"}
+    if temporary_folder:
+        settings["temp_directory"] = temporary_folder
+    db = duckdb.connect(":memory:", config=settings)
+    db.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false; SET preserve_insertion_order = true")
+    return db
+
+
+def load_flows(db: duckdb.DuckDBPyConnection, indexes: Sequence[VantageIndex]) -> None:
+    """Makes the table `flow`: a row a flow at a vantage point, turned from client to server.
+
+    Columns: `id` (unique over the case), `vantage` (its number), `flow` (row in the vantage point's table), `client_ip`,
+    `client_port`, `server_ip`, `server_port`, `ipv6`, SHARED_COLUMNS, HALF_COLUMNS of each end, anchors and `chains`.
+
+    A tuple is turned the same way at all vantage points: by who sent a SYN, else who was sent a SYN-ACK, else the ephemeral port, else
+    who sent the first data, else the first packet (docs/json.md).
+    """
+    parts = []
+    for number, index in enumerate(indexes):
+        path = str(index.flows_path).replace("'", "''")
+        parts.append(f"SELECT {number}::INTEGER AS vantage, * FROM read_parquet('{path}')")
+    if not parts:
+        raise ValueError("no vantage point has a capture")
+    db.execute("CREATE TABLE raw AS " + " UNION ALL BY NAME ".join(parts))
+    low, high = f"< {EPHEMERAL_FROM}", f">= {EPHEMERAL_FROM}"
+    db.execute(
+        f"""
+        CREATE TABLE turn AS
+        WITH vote AS (
+            SELECT ip_a, port_a, ip_b, port_b, first_ns,
+                CASE
+                    WHEN syns_a > 0 AND syns_b = 0 THEN 1 WHEN syns_b > 0 AND syns_a = 0 THEN 1
+                    WHEN syns_a > 0 AND syns_b > 0 THEN 2
+                    WHEN syn_acks_a > 0 OR syn_acks_b > 0 THEN 3
+                    WHEN (port_a {high}) <> (port_b {high}) THEN 4
+                    WHEN payload_first_ns_a IS NOT NULL OR payload_first_ns_b IS NOT NULL THEN 5
+                    ELSE 6 END AS basis,
+                CASE
+                    WHEN syns_a > 0 AND syns_b = 0 THEN true WHEN syns_b > 0 AND syns_a = 0 THEN false
+                    WHEN syns_a > 0 AND syns_b > 0 THEN syn_ns_a <= syn_ns_b
+                    WHEN syn_acks_b > 0 THEN true WHEN syn_acks_a > 0 THEN false
+                    WHEN port_a {high} AND port_b {low} THEN true WHEN port_b {high} AND port_a {low} THEN false
+                    WHEN payload_first_ns_a IS NOT NULL OR payload_first_ns_b IS NOT NULL
+                        THEN coalesce(payload_first_ns_a <= payload_first_ns_b, payload_first_ns_a IS NOT NULL)
+                    ELSE coalesce(first_ns_a <= first_ns_b, first_ns_a IS NOT NULL) END AS client_is_a
+            FROM raw
+        )
+        SELECT ip_a, port_a, ip_b, port_b, arg_min(client_is_a, (basis, first_ns)) AS client_is_a, min(basis) AS turned_by
+        FROM vote GROUP BY ALL
+        """
+    )
+    ends = []
+    for column in HALF_COLUMNS:
+        ends.append(f"CASE WHEN client_is_a THEN {column}_a ELSE {column}_b END AS client_{column}")
+        ends.append(f"CASE WHEN client_is_a THEN {column}_b ELSE {column}_a END AS server_{column}")
+    db.execute(
+        f"""
+        CREATE TABLE flow AS
+        SELECT (vantage::BIGINT << 32) | flow AS id, vantage, flow, turned_by,
+            CASE WHEN client_is_a THEN ip_a ELSE ip_b END AS client_ip,
+            CASE WHEN client_is_a THEN port_a ELSE port_b END AS client_port,
+            CASE WHEN client_is_a THEN ip_b ELSE ip_a END AS server_ip,
+            CASE WHEN client_is_a THEN port_b ELSE port_a END AS server_port,
+            ipv6, {", ".join(SHARED_COLUMNS)}, {", ".join(ends)},
+            timestamp_anchors, payload_anchors, chains
+        FROM raw JOIN turn USING (ip_a, port_a, ip_b, port_b)
+        ORDER BY id
+        """
+    )
+    db.execute("DROP TABLE raw; DROP TABLE turn")
