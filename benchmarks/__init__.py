@@ -1,0 +1,1 @@
+"""Generated captures and measured commands; nothing of it is installed."""
