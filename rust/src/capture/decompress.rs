@@ -66,7 +66,10 @@ impl Compression {
                 "the zstd stream needs a window larger than expected, at most 128 MiB".to_owned()
             }
             Compression::Xz if text.contains("memory") => {
-                format!("the xz stream needs more memory than expected, at most {} MiB", XZ_MEMORY_MAX >> 20)
+                format!(
+                    "the xz stream needs more memory than expected, at most {} MiB",
+                    XZ_MEMORY_MAX >> 20
+                )
             }
             _ => format!("the {name} stream is damaged: {text}"),
         }
@@ -78,13 +81,19 @@ pub fn decompress(compression: Compression, input: Box<dyn Read + Send>) -> io::
     let buffered = BufReader::with_capacity(READ_SIZE, input);
     Ok(match compression {
         Compression::None => Box::new(buffered),
-        Compression::Gzip => Box::new(GzipMembers { member: Some(GzDecoder::new(buffered)) }),
+        Compression::Gzip => Box::new(GzipMembers {
+            member: Some(GzDecoder::new(buffered)),
+        }),
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
             Box::new(decoder)
         }
-        Compression::Lz4 => Box::new(Lz4Frames { frame: None, between: Some(buffered), legacy: false }),
+        Compression::Lz4 => Box::new(Lz4Frames {
+            frame: None,
+            between: Some(buffered),
+            legacy: false,
+        }),
         Compression::Xz => {
             let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_MAX, liblzma::stream::CONCATENATED)?;
             Box::new(liblzma::bufread::XzDecoder::new_stream(buffered, stream))
@@ -104,12 +113,16 @@ struct GzipMembers<R: BufRead> {
 impl<R: BufRead> Read for GzipMembers<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         loop {
-            let Some(member) = self.member.as_mut() else { return Ok(0) };
+            let Some(member) = self.member.as_mut() else {
+                return Ok(0);
+            };
             let count = member.read(out)?;
             if count > 0 || out.is_empty() {
                 return Ok(count);
             }
-            let Some(mut rest) = self.member.take().map(GzDecoder::into_inner) else { return Ok(0) };
+            let Some(mut rest) = self.member.take().map(GzDecoder::into_inner) else {
+                return Ok(0);
+            };
             loop {
                 let ahead = rest.fill_buf()?;
                 match ahead.iter().position(|byte| *byte != 0) {
@@ -126,7 +139,11 @@ impl<R: BufRead> Read for GzipMembers<R> {
             }
             match rest.fill_buf()?.first() {
                 Some(0x1f) => self.member = Some(GzDecoder::new(rest)),
-                Some(byte) => return Err(damaged(format!("read `0x{byte:02x}`, expected `0x1f8b` (next gzip member)"))),
+                Some(byte) => {
+                    return Err(damaged(format!(
+                        "read `0x{byte:02x}`, expected `0x1f8b` (next gzip member)"
+                    )));
+                }
                 None => return Ok(0),
             }
         }
@@ -166,7 +183,9 @@ struct Lz4Frames<R: BufRead> {
 impl<R: BufRead> Lz4Frames<R> {
     /// Begins the next frame; false at the end of the input.
     fn begin(&mut self) -> io::Result<bool> {
-        let Some(mut rest) = self.between.take() else { return Ok(false) };
+        let Some(mut rest) = self.between.take() else {
+            return Ok(false);
+        };
         loop {
             let mut magic = [0; 4];
             if rest.fill_buf()?.is_empty() {
@@ -184,13 +203,20 @@ impl<R: BufRead> Lz4Frames<R> {
                 }
                 [0x04, 0x22, 0x4d, 0x18] | LZ4_LEGACY => {
                     self.legacy = magic == LZ4_LEGACY;
-                    let framed = Framed { magic, magic_left: 4, inner: rest, met_end: false };
+                    let framed = Framed {
+                        magic,
+                        magic_left: 4,
+                        inner: rest,
+                        met_end: false,
+                    };
                     self.frame = Some(lz4_flex::frame::FrameDecoder::new(framed));
                     return Ok(true);
                 }
                 _ => {
                     let read = u32::from_le_bytes(magic);
-                    return Err(damaged(format!("read `0x{read:08x}`, expected `0x184d2204` (next lz4 frame)")));
+                    return Err(damaged(format!(
+                        "read `0x{read:08x}`, expected `0x184d2204` (next lz4 frame)"
+                    )));
                 }
             }
         }
@@ -208,7 +234,9 @@ impl<R: BufRead> Read for Lz4Frames<R> {
             if count > 0 || out.is_empty() {
                 return Ok(count);
             }
-            let Some(ended) = self.frame.take().map(lz4_flex::frame::FrameDecoder::into_inner) else { return Ok(0) };
+            let Some(ended) = self.frame.take().map(lz4_flex::frame::FrameDecoder::into_inner) else {
+                return Ok(0);
+            };
             if ended.met_end && !self.legacy {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

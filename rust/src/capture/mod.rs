@@ -3,6 +3,7 @@
 pub mod decompress;
 pub mod pcap;
 pub mod pcapng;
+mod pcapng_damage;
 pub mod random;
 pub mod record;
 pub mod source;
@@ -17,8 +18,8 @@ pub use decompress::Compression;
 pub use pcap::PcapLayout;
 pub use random::RandomReader;
 use record::{Direction, Interface, Loss, Record};
-use source::Source;
 use serde::{Deserialize, Serialize};
+use source::Source;
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
@@ -142,7 +143,11 @@ impl Learned {
         if let Some(failure) = source.take_failure() {
             self.loss(offset + left as u64, failure, false);
         } else if left > 0 {
-            self.loss(offset, format!("the file ends inside its last record: read {left} bytes, expected {expected}"), true);
+            self.loss(
+                offset,
+                format!("the file ends inside its last record: read {left} bytes, expected {expected}"),
+                true,
+            );
         }
     }
 }
@@ -164,7 +169,10 @@ pub struct Reader {
 
 impl fmt::Debug for Reader {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Reader").field("format", &self.learned.format).field("frame", &self.frame).finish_non_exhaustive()
+        out.debug_struct("Reader")
+            .field("format", &self.learned.format)
+            .field("frame", &self.frame)
+            .finish_non_exhaustive()
     }
 }
 
@@ -181,7 +189,10 @@ impl Reader {
 
     fn new(mut source: Source) -> Result<Reader, CaptureError> {
         let compression = source.compression();
-        let magic = source.fill(4).get(..4).map(|magic| [magic[0], magic[1], magic[2], magic[3]]);
+        let magic = source
+            .fill(4)
+            .get(..4)
+            .map(|magic| [magic[0], magic[1], magic[2], magic[3]]);
         let Some(magic) = magic else {
             if let Some(failure) = source.take_failure() {
                 return Err(CaptureError::new(failure));
@@ -211,7 +222,13 @@ impl Reader {
         } else {
             Container::Pcap(pcap::PcapReader::begin(&mut source, &mut learned, magic)?)
         };
-        Ok(Reader { source, container, learned, frame: 0, pending: 0 })
+        Ok(Reader {
+            source,
+            container,
+            learned,
+            frame: 0,
+            pending: 0,
+        })
     }
 
     /// The next record, valid until the next call; None at the end. What could not be read is in `losses`.
@@ -233,7 +250,11 @@ impl Reader {
             interface: found.interface,
             link_type: found.link_type,
             direction: found.direction,
-            data: self.source.ahead().get(found.start..found.start + found.length).unwrap_or_default(),
+            data: self
+                .source
+                .ahead()
+                .get(found.start..found.start + found.length)
+                .unwrap_or_default(),
             original_length: found.original_length,
         })
     }
@@ -272,11 +293,19 @@ impl Reader {
 #[inline]
 pub(crate) fn u16_at(bytes: &[u8], at: usize, big_endian: bool) -> Option<u16> {
     let field: [u8; 2] = bytes.get(at..at.checked_add(2)?)?.try_into().ok()?;
-    Some(if big_endian { u16::from_be_bytes(field) } else { u16::from_le_bytes(field) })
+    Some(if big_endian {
+        u16::from_be_bytes(field)
+    } else {
+        u16::from_le_bytes(field)
+    })
 }
 
 #[inline]
 pub(crate) fn u32_at(bytes: &[u8], at: usize, big_endian: bool) -> Option<u32> {
     let field: [u8; 4] = bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
-    Some(if big_endian { u32::from_be_bytes(field) } else { u32::from_le_bytes(field) })
+    Some(if big_endian {
+        u32::from_be_bytes(field)
+    } else {
+        u32::from_le_bytes(field)
+    })
 }

@@ -1,10 +1,10 @@
 //! A classic pcap stream of any known variant goes in, its records come out; damage is passed over and stated.
 
-use serde::{Deserialize, Serialize};
 use super::record::{Direction, Interface};
 use super::source::Source;
 use super::{CaptureError, Found, Learned, PACKET_MAX, RECORD_MAX, u16_at, u32_at};
 use crate::capture::Format;
+use serde::{Deserialize, Serialize};
 
 /// Consecutive record headers that must make sense before reading resumes behind damage.
 const CHAIN: usize = 3;
@@ -44,7 +44,11 @@ impl PcapLayout {
     /// For people.
     pub fn describe(&self) -> String {
         let order = if self.big_endian { "big" } else { "little" };
-        let unit = if self.nanoseconds { "nanoseconds" } else { "microseconds" };
+        let unit = if self.nanoseconds {
+            "nanoseconds"
+        } else {
+            "microseconds"
+        };
         let variant = match (self.file_header, self.record_header) {
             (28, _) => ", IXIA",
             (_, 20) => ", Nokia",
@@ -78,7 +82,12 @@ impl PcapLayout {
             Swapped::Maybe if captured <= original => {}
             Swapped::Maybe | Swapped::Always => (captured, original) = (original, captured),
         }
-        Some(Header { seconds: u32_at(bytes, 0, order)?, subseconds: u32_at(bytes, 4, order)?, captured, original })
+        Some(Header {
+            seconds: u32_at(bytes, 0, order)?,
+            subseconds: u32_at(bytes, 4, order)?,
+            captured,
+            original,
+        })
     }
 
     /// Whether a header found by searching can be one: stricter than what is read in sequence.
@@ -106,7 +115,11 @@ pub struct PcapReader {
 
 impl PcapReader {
     /// Reads the file header; `magic` lies ahead and was looked at.
-    pub(crate) fn begin(source: &mut Source, learned: &mut Learned, magic: [u8; 4]) -> Result<PcapReader, CaptureError> {
+    pub(crate) fn begin(
+        source: &mut Source,
+        learned: &mut Learned,
+        magic: [u8; 4],
+    ) -> Result<PcapReader, CaptureError> {
         let number = u32::from_be_bytes(magic);
         let known = |magic: u32| match magic {
             0xa1b2_c3d4 => Some((false, 24, 16)),
@@ -116,14 +129,18 @@ impl PcapReader {
             0x1c00_01ab => Some((false, 28, 16)),
             _ => None,
         };
-        let (big_endian, (nanoseconds, file_header, record_header)) = match (known(number), known(number.swap_bytes())) {
+        let (big_endian, (nanoseconds, file_header, record_header)) = match (known(number), known(number.swap_bytes()))
+        {
             (Some(found), _) => (true, found),
             (None, Some(found)) => (false, found),
             (None, None) => return Err(CaptureError::new(unknown_magic(number))),
         };
         let bytes = source.fill(usize::from(file_header));
         if bytes.len() < usize::from(file_header) {
-            let short = format!("the file ends inside its header: read {} bytes, expected {file_header} (pcap)", bytes.len());
+            let short = format!(
+                "the file ends inside its header: read {} bytes, expected {file_header} (pcap)",
+                bytes.len()
+            );
             return Err(CaptureError::new(source.take_failure().unwrap_or(short)));
         }
         let short = || CaptureError::new("the file ends inside its header".to_owned());
@@ -139,7 +156,11 @@ impl PcapReader {
             _ => Swapped::Never,
         };
         if major != 2 && major != 543 {
-            learned.loss(4, format!("read version {major}.{minor}, expected 2.4; the rest is read as version 2.4"), false);
+            learned.loss(
+                4,
+                format!("read version {major}.{minor}, expected 2.4; the rest is read as version 2.4"),
+                false,
+            );
         }
         let mut layout = PcapLayout {
             big_endian,
@@ -172,8 +193,21 @@ impl PcapReader {
                 learned.end(source, left, header_length);
                 return None;
             };
+            if header.seconds | header.subseconds | header.captured | header.original == 0 {
+                // A file that was allocated but not written to its end, as after a power failure.
+                self.resume(
+                    source,
+                    learned,
+                    "read a record header of zeros, expected a time and a length".to_owned(),
+                )?;
+                continue;
+            }
             if header.captured > self.layout.length_max() {
-                let what = format!("read a record length of {}, expected at most {}", header.captured, self.layout.length_max());
+                let what = format!(
+                    "read a record length of {}, expected at most {}",
+                    header.captured,
+                    self.layout.length_max()
+                );
                 self.resume(source, learned, what)?;
                 continue;
             }
@@ -184,8 +218,14 @@ impl PcapReader {
                 self.last(source, learned, left, record_length)?;
                 continue;
             }
-            let direction = if self.layout.packet_type { packet_direction(bytes) } else { Direction::Unknown };
-            if header.subseconds >= self.layout.subseconds() && !self.odd_time(source, learned, &header, record_length)? {
+            let direction = if self.layout.packet_type {
+                packet_direction(bytes)
+            } else {
+                Direction::Unknown
+            };
+            if header.subseconds >= self.layout.subseconds()
+                && !self.odd_time(source, learned, &header, record_length)?
+            {
                 continue;
             }
             if learned.format.first_seconds.is_none() {
@@ -209,15 +249,32 @@ impl PcapReader {
     /// The fraction of a second is too large. Where a record follows at the stated length the time alone is odd, and the record counts,
     /// as it does in Wireshark; else the header is damaged. True: take the record.
     #[cold]
-    fn odd_time(&self, source: &mut Source, learned: &mut Learned, header: &Header, record_length: usize) -> Option<bool> {
+    fn odd_time(
+        &self,
+        source: &mut Source,
+        learned: &mut Learned,
+        header: &Header,
+        record_length: usize,
+    ) -> Option<bool> {
         let bytes = source.fill(record_length + self.layout.header_length());
         let follows = match bytes.get(record_length..) {
             None | Some([]) => true,
-            Some(next) => self.layout.header(next).is_some_and(|next| next.captured <= self.layout.length_max() && next.captured > 0),
+            Some(next) => self
+                .layout
+                .header(next)
+                .is_some_and(|next| next.captured <= self.layout.length_max() && next.captured > 0),
         };
-        let what = format!("read {} as a fraction of a second, expected less than {}", header.subseconds, self.layout.subseconds());
+        let what = format!(
+            "read {} as a fraction of a second, expected less than {}",
+            header.subseconds,
+            self.layout.subseconds()
+        );
         if follows {
-            learned.loss(source.offset(), format!("{what}; the record's time is not to be trusted"), false);
+            learned.loss(
+                source.offset(),
+                format!("{what}; the record's time is not to be trusted"),
+                false,
+            );
             return Some(true);
         }
         self.resume(source, learned, what)?;
@@ -261,13 +318,24 @@ impl PcapReader {
             if let Some(distance) = (0..stop).find(|at| self.chain(window, *at, ended, reference)) {
                 source.consume(distance);
                 let resumed = source.offset();
-                learned.loss(from, format!("{what}; {} bytes passed over, reading resumes at {resumed}", resumed - from), false);
+                learned.loss(
+                    from,
+                    format!(
+                        "{what}; {} bytes passed over, reading resumes at {resumed}",
+                        resumed - from
+                    ),
+                    false,
+                );
                 return Some(());
             }
             source.consume(stop);
             if ended {
                 let passed = source.offset() - from;
-                learned.loss(from, format!("{what}; no further record in the {passed} bytes that follow"), false);
+                learned.loss(
+                    from,
+                    format!("{what}; no further record in the {passed} bytes that follow"),
+                    false,
+                );
                 learned.end(source, 0, 0);
                 return None;
             }
@@ -320,7 +388,10 @@ fn choose_variant(source: &mut Source, layout: &mut PcapLayout) {
         if best_score >= CHAIN * 2 {
             break;
         }
-        let candidate = PcapLayout { record_header: *other, ..layout.clone() };
+        let candidate = PcapLayout {
+            record_header: *other,
+            ..layout.clone()
+        };
         let other_score = score(source, &candidate);
         if other_score > best_score {
             (best, best_score) = (*other, other_score);
@@ -330,17 +401,24 @@ fn choose_variant(source: &mut Source, layout: &mut PcapLayout) {
     layout.packet_type = best >= 24;
 }
 
-/// Twice the number of records that make sense, of the first three at most; three times two where the file ends exactly behind fewer.
+/// Twice the number of records that make sense, of the first three at most; three times two where the file ends behind fewer.
 fn score(source: &mut Source, layout: &PcapLayout) -> usize {
     let mut position = 0_usize;
+    let mut first_seconds = None;
     for count in 0..CHAIN {
         let want = position + layout.header_length();
-        let bytes = source.fill(want);
-        if bytes.len() == position {
+        let rest = source.fill(want).get(position..).unwrap_or_default();
+        let seconds = u32_at(rest, 0, layout.big_endian);
+        let fits = seconds.is_none_or(|seconds| first_seconds.is_none_or(|first| near(first, seconds)));
+        if rest.len() < layout.header_length() && fits {
+            // The end, or a header cut off; the four bytes more of a single Nokia record would hardly be a time near the first one.
             return CHAIN * 2;
         }
-        match bytes.get(position..).and_then(|bytes| layout.header(bytes)) {
-            Some(header) if layout.plausible(&header) || header.captured == 0 && header.subseconds < layout.subseconds() => {
+        first_seconds = first_seconds.or(seconds);
+        match layout.header(rest) {
+            Some(header)
+                if layout.plausible(&header) || header.captured == 0 && header.subseconds < layout.subseconds() =>
+            {
                 position = want + header.captured as usize;
             }
             _ => return count * 2,
@@ -355,8 +433,14 @@ fn score(source: &mut Source, layout: &PcapLayout) -> usize {
 
 fn unknown_magic(number: u32) -> String {
     match number {
-        0xa12b_3c4d | 0x4d3c_2ba1 => "read `0xa12b3c4d` (Navtel), expected a pcap variant whose layout is known".to_owned(),
-        0xa1b2_34cd | 0xcd34_b2a1 => "read `0xa1b234cd` (reserved for F. Mesquita), expected a pcap variant whose layout is known".to_owned(),
-        _ => format!("read `0x{number:08x}`, expected `0xa1b2c3d4` (pcap) or `0x0a0d0d0a` (pcapng), plain or gzip, zstd, lz4, xz"),
+        0xa12b_3c4d | 0x4d3c_2ba1 => {
+            "read `0xa12b3c4d` (Navtel), expected a pcap variant whose layout is known".to_owned()
+        }
+        0xa1b2_34cd | 0xcd34_b2a1 => {
+            "read `0xa1b234cd` (reserved for F. Mesquita), expected a pcap variant whose layout is known".to_owned()
+        }
+        _ => format!(
+            "read `0x{number:08x}`, expected `0xa1b2c3d4` (pcap) or `0x0a0d0d0a` (pcapng), plain or gzip, zstd, lz4, xz"
+        ),
     }
 }

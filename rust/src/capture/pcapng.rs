@@ -6,30 +6,26 @@ use super::{CaptureError, Found, Learned, RECORD_MAX, Section, u16_at, u32_at};
 
 /// Block type of a section header, the same in both byte orders.
 pub const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
-const SECTION_HEADER_TYPE: u32 = 0x0a0d_0d0a;
+pub(super) const SECTION_HEADER_TYPE: u32 = 0x0a0d_0d0a;
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
-const INTERFACE_DESCRIPTION: u32 = 1;
+pub(super) const INTERFACE_DESCRIPTION: u32 = 1;
 /// Obsolete packet block.
-const PACKET: u32 = 2;
-const SIMPLE_PACKET: u32 = 3;
-const INTERFACE_STATISTICS: u32 = 5;
-const ENHANCED_PACKET: u32 = 6;
+pub(super) const PACKET: u32 = 2;
+pub(super) const SIMPLE_PACKET: u32 = 3;
+pub(super) const INTERFACE_STATISTICS: u32 = 5;
+pub(super) const ENHANCED_PACKET: u32 = 6;
 
 /// Block type, length, length again.
 const BLOCK_MIN: u32 = 12;
 /// Section header without options.
-const SECTION_MIN: usize = 28;
+pub(super) const SECTION_MIN: usize = 28;
 /// Interfaces and sections kept of one file: an interface's index has 16 bits in the frame index.
 const INTERFACES_MAX: usize = 65_536;
 /// Bytes kept of an interface's name or description.
 const NAME_MAX: usize = 256;
-/// Longest block that the search behind damage believes, and bytes looked through at once.
-const SEARCH_BLOCK_MAX: u32 = 1 << 20;
-const SEARCH_STEP: usize = 256 << 10;
-
 /// Reads the records of a pcapng stream.
 pub struct PcapngReader {
-    big_endian: bool,
+    pub(super) big_endian: bool,
     /// Index of the section's interface 0, and how many the section has declared so far.
     interface_base: u32,
     interface_count: u32,
@@ -55,21 +51,36 @@ impl PcapngReader {
     pub(crate) fn begin(source: &mut Source) -> Result<PcapngReader, CaptureError> {
         let bytes = source.fill(SECTION_MIN);
         let Some(magic) = u32_at(bytes, 8, true) else {
-            let short = format!("the file ends inside its header: read {} bytes, expected {SECTION_MIN} (pcapng)", bytes.len());
+            let short = format!(
+                "the file ends inside its header: read {} bytes, expected {SECTION_MIN} (pcapng)",
+                bytes.len()
+            );
             return Err(CaptureError::new(source.take_failure().unwrap_or(short)));
         };
-        let big_endian = byte_order(magic)
-            .ok_or_else(|| CaptureError::new(format!("read `0x{magic:08x}`, expected `0x1a2b3c4d` (pcapng byte-order magic)")))?;
-        Ok(PcapngReader { big_endian, interface_base: 0, interface_count: 0, last_time_ns: 0 })
+        let big_endian = byte_order(magic).ok_or_else(|| {
+            CaptureError::new(format!(
+                "read `0x{magic:08x}`, expected `0x1a2b3c4d` (pcapng byte-order magic)"
+            ))
+        })?;
+        Ok(PcapngReader {
+            big_endian,
+            interface_base: 0,
+            interface_count: 0,
+            last_time_ns: 0,
+        })
     }
 
     /// Takes up reading at a block in the middle of the file, whose sections and interfaces are all known.
     pub(crate) fn resume_at(&mut self, learned: &Learned, offset: u64) {
         let sections = &learned.format.sections;
-        let number = sections.partition_point(|section| section.offset <= offset).checked_sub(1);
+        let number = sections
+            .partition_point(|section| section.offset <= offset)
+            .checked_sub(1);
         let (start, big_endian, base) = number
             .and_then(|number| sections.get(number))
-            .map_or((0, self.big_endian, 0), |section| (section.offset, section.big_endian, section.interface_base));
+            .map_or((0, self.big_endian, 0), |section| {
+                (section.offset, section.big_endian, section.interface_base)
+            });
         let offsets = &learned.format.interface_offsets;
         let declared = offsets.partition_point(|at| *at < offset) - offsets.partition_point(|at| *at < start);
         self.big_endian = big_endian;
@@ -95,9 +106,9 @@ impl PcapngReader {
             let body = source.ahead().get(..block.length - 4).unwrap_or_default();
             let offset = source.offset();
             let found = match block.kind {
-                ENHANCED_PACKET => self.enhanced_packet(body, offset, learned),
-                PACKET => self.packet(body, offset, learned),
-                SIMPLE_PACKET => self.simple_packet(body, offset, learned),
+                ENHANCED_PACKET => self.enhanced_packet(body, learned),
+                PACKET => self.packet(body, learned),
+                SIMPLE_PACKET => self.simple_packet(body, learned),
                 INTERFACE_DESCRIPTION => self.interface(body, offset, learned),
                 INTERFACE_STATISTICS => self.statistics(body, learned),
                 SECTION_HEADER_TYPE => {
@@ -130,18 +141,24 @@ impl PcapngReader {
         if bytes.get(..4) == Some(SECTION_HEADER.as_slice()) {
             let magic = u32_at(bytes, 8, true).unwrap_or(0);
             let Some(big_endian) = byte_order(magic) else {
-                return Next::Damage(format!("read `0x{magic:08x}`, expected `0x1a2b3c4d` (pcapng byte-order magic)"));
+                return Next::Damage(format!(
+                    "read `0x{magic:08x}`, expected `0x1a2b3c4d` (pcapng byte-order magic)"
+                ));
             };
-            let (offset, fits) = (source.offset(), source.fill(SECTION_MIN).len() >= SECTION_MIN);
-            if fits {
-                self.enter_section(learned, offset, big_endian, u16_at(source.ahead(), 12, big_endian));
+            let offset = source.offset();
+            let bytes = source.fill(SECTION_MIN);
+            if bytes.len() < SECTION_MIN {
+                return Next::CutOff(SECTION_MIN);
             }
+            self.enter_section(learned, offset, big_endian, u16_at(bytes, 12, big_endian));
         }
         let bytes = source.ahead();
         let kind = u32_at(bytes, 0, self.big_endian).unwrap_or(0);
         let stated = u32_at(bytes, 4, self.big_endian).unwrap_or(0);
         if !(BLOCK_MIN..=RECORD_MAX).contains(&stated) {
-            return Next::Damage(format!("read a block length of {stated}, expected {BLOCK_MIN} to {RECORD_MAX}"));
+            return Next::Damage(format!(
+                "read a block length of {stated}, expected {BLOCK_MIN} to {RECORD_MAX}"
+            ));
         }
         // Some writers give a length without its padding; blocks are aligned all the same.
         let length = stated.next_multiple_of(4) as usize;
@@ -151,7 +168,9 @@ impl PcapngReader {
         }
         let trailing = u32_at(bytes, length - 4, self.big_endian).unwrap_or(0);
         if trailing != stated {
-            return Next::Damage(format!("read a block length of {stated} and at the block's end {trailing}, expected the same"));
+            return Next::Damage(format!(
+                "read a block length of {stated} and at the block's end {trailing}, expected the same"
+            ));
         }
         Next::Block(Block { kind, length })
     }
@@ -164,23 +183,44 @@ impl PcapngReader {
             return;
         }
         self.interface_base = learned.interfaces.len() as u32;
-        if learned.format.sections.last().is_some_and(|section| section.offset == offset) {
+        if learned
+            .format
+            .sections
+            .last()
+            .is_some_and(|section| section.offset == offset)
+        {
             return;
         }
         if major != Some(1) {
             let read = major.unwrap_or(0);
-            learned.loss(offset, format!("read pcapng version {read}, expected 1; the section is read as version 1"), false);
+            learned.loss(
+                offset,
+                format!("read pcapng version {read}, expected 1; the section is read as version 1"),
+                false,
+            );
         }
         if learned.format.sections.len() < INTERFACES_MAX {
-            learned.format.sections.push(Section { offset, big_endian, interface_base: self.interface_base });
+            learned.format.sections.push(Section {
+                offset,
+                big_endian,
+                interface_base: self.interface_base,
+            });
         } else {
-            learned.loss(offset, format!("read more than {INTERFACES_MAX} sections; this one cannot be read again by position"), false);
+            learned.loss(
+                offset,
+                format!("read more than {INTERFACES_MAX} sections; this one cannot be read again by position"),
+                false,
+            );
         }
     }
 
     fn resume_at_section(&mut self, learned: &Learned, offset: u64) {
         let sections = &learned.format.sections;
-        if let Some(section) = sections.partition_point(|section| section.offset <= offset).checked_sub(1).and_then(|at| sections.get(at)) {
+        if let Some(section) = sections
+            .partition_point(|section| section.offset <= offset)
+            .checked_sub(1)
+            .and_then(|at| sections.get(at))
+        {
             self.interface_base = section.interface_base;
         }
     }
@@ -191,31 +231,43 @@ impl PcapngReader {
         let index = self.interface_base.saturating_add(number);
         match learned.interfaces.get(index as usize) {
             Some(interface) if number < self.interface_count => Ok((index, interface)),
-            _ => Err(format!("read a packet of interface {number}, expected one of the {} declared before it", self.interface_count)),
+            _ => Err(format!(
+                "read a packet of interface {number}, expected one of the {} declared before it",
+                self.interface_count
+            )),
         }
     }
 
     #[inline]
-    fn enhanced_packet(&self, body: &[u8], _offset: u64, learned: &mut Learned) -> Result<Option<Found>, String> {
+    fn enhanced_packet(&self, body: &[u8], learned: &mut Learned) -> Result<Option<Found>, String> {
         let number = self.number(body, 8)?;
         self.timed_packet(body, number, 2, learned)
     }
 
-    fn packet(&self, body: &[u8], _offset: u64, learned: &mut Learned) -> Result<Option<Found>, String> {
+    fn packet(&self, body: &[u8], learned: &mut Learned) -> Result<Option<Found>, String> {
         let number = u16_at(body, 8, self.big_endian).ok_or_else(too_short)?;
         self.timed_packet(body, u32::from(number), 2, learned)
     }
 
     /// The fields that enhanced and obsolete packet blocks share from byte 12 on; `flags` is the option with the direction.
     #[inline]
-    fn timed_packet(&self, body: &[u8], number: u32, flags: u16, learned: &mut Learned) -> Result<Option<Found>, String> {
+    fn timed_packet(
+        &self,
+        body: &[u8],
+        number: u32,
+        flags: u16,
+        learned: &mut Learned,
+    ) -> Result<Option<Found>, String> {
         const START: usize = 28;
         let ticks = u64::from(self.number(body, 12)?) << 32 | u64::from(self.number(body, 16)?);
         let captured = self.number(body, 20)? as usize;
         let original_length = self.number(body, 24)?;
         let (interface, known) = self.known(learned, number)?;
         if captured > body.len() - START {
-            return Err(format!("read a packet length of {captured}, expected at most {}", body.len() - START));
+            return Err(format!(
+                "read a packet length of {captured}, expected at most {}",
+                body.len() - START
+            ));
         }
         let time_ns = time_ns(ticks, known.ticks_per_second, known.offset_seconds);
         let link_type = known.link_type;
@@ -248,11 +300,15 @@ impl PcapngReader {
         }))
     }
 
-    fn simple_packet(&self, body: &[u8], _offset: u64, learned: &mut Learned) -> Result<Option<Found>, String> {
+    fn simple_packet(&self, body: &[u8], learned: &mut Learned) -> Result<Option<Found>, String> {
         const START: usize = 12;
         let original_length = self.number(body, 8)?;
         let (interface, known) = self.known(learned, 0)?;
-        let snap_length = if known.snap_length == 0 { u32::MAX } else { known.snap_length };
+        let snap_length = if known.snap_length == 0 {
+            u32::MAX
+        } else {
+            known.snap_length
+        };
         let link_type = known.link_type;
         learned.format.simple_packets = true;
         Ok(Some(Found {
@@ -322,7 +378,9 @@ impl PcapngReader {
         let (mut received, mut start, mut end) = (None, None, None);
         let mut dropped: Option<u64> = None;
         self.options(body, 20, learned, |code, value| {
-            let (Some(first), Some(second)) = (u32_at(value, 0, big_endian), u32_at(value, 4, big_endian)) else { return };
+            let (Some(first), Some(second)) = (u32_at(value, 0, big_endian), u32_at(value, 4, big_endian)) else {
+                return;
+            };
             // Times are two halves, the high one first; counters are one number in the section's byte order.
             let moment = time_ns(u64::from(first) << 32 | u64::from(second), ticks, offset_seconds);
             let (high, low) = if big_endian { (first, second) } else { (second, first) };
@@ -347,8 +405,12 @@ impl PcapngReader {
     /// Calls `take` with each option's code and value; counts comments.
     fn options(&self, body: &[u8], from: usize, learned: &mut Learned, mut take: impl FnMut(u16, &[u8])) {
         let mut at = from;
-        while let (Some(code), Some(length)) = (u16_at(body, at, self.big_endian), u16_at(body, at + 2, self.big_endian)) {
-            let Some(value) = body.get(at + 4..at + 4 + usize::from(length)) else { return };
+        while let (Some(code), Some(length)) =
+            (u16_at(body, at, self.big_endian), u16_at(body, at + 2, self.big_endian))
+        {
+            let Some(value) = body.get(at + 4..at + 4 + usize::from(length)) else {
+                return;
+            };
             match code {
                 0 => return,
                 1 => learned.comments += 1,
@@ -362,77 +424,6 @@ impl PcapngReader {
     fn number(&self, body: &[u8], at: usize) -> Result<u32, String> {
         u32_at(body, at, self.big_endian).ok_or_else(too_short)
     }
-
-    /// The stream ends inside a block: cut off there, unless whole blocks follow in what is left, which shows a damaged length.
-    #[cold]
-    fn last(&self, source: &mut Source, learned: &mut Learned, expected: usize) -> Option<()> {
-        let window = source.ahead();
-        let found = (1..window.len()).find(|at| self.plausible(window, *at).is_some());
-        let Some(distance) = found else {
-            let left = window.len();
-            learned.end(source, left, expected);
-            source.consume(left);
-            return None;
-        };
-        let offset = source.offset();
-        let what = format!(
-            "read a block length of {expected}, expected one inside the file; {distance} bytes passed over, reading resumes at {}",
-            offset + distance as u64
-        );
-        learned.loss(offset, what, false);
-        source.consume(distance);
-        Some(())
-    }
-
-    /// Looks forward for the next block of a known type whose two lengths agree. Bytes missing before it may have broken the alignment
-    /// to four bytes, so each offset is tried.
-    #[cold]
-    fn search(&self, source: &mut Source, learned: &mut Learned, what: String) -> Option<()> {
-        let from = source.offset();
-        let ahead = SEARCH_BLOCK_MAX as usize;
-        source.consume(1);
-        loop {
-            let bytes = source.fill(ahead + SEARCH_STEP).len();
-            let ended = source.ended();
-            let stop = if ended { bytes } else { bytes.saturating_sub(ahead) };
-            let window = source.ahead();
-            if let Some(distance) = (0..stop).find(|at| self.plausible(window, *at).is_some()) {
-                source.consume(distance);
-                let resumed = source.offset();
-                learned.loss(from, format!("{what}; {} bytes passed over, reading resumes at {resumed}", resumed - from), false);
-                return Some(());
-            }
-            source.consume(stop);
-            if ended {
-                let passed = source.offset() - from;
-                learned.loss(from, format!("{what}; no further block in the {passed} bytes that follow"), false);
-                learned.end(source, 0, 0);
-                return None;
-            }
-        }
-    }
-
-    /// A block of a known type whose lengths agree and suffice for the type.
-    fn plausible(&self, window: &[u8], at: usize) -> Option<()> {
-        let bytes = window.get(at..)?;
-        let (order, least) = if bytes.starts_with(&SECTION_HEADER) {
-            (byte_order(u32_at(bytes, 8, true)?)?, SECTION_MIN as u32)
-        } else {
-            let least = match u32_at(bytes, 0, self.big_endian)? {
-                INTERFACE_DESCRIPTION => 20,
-                PACKET | ENHANCED_PACKET => 32,
-                SIMPLE_PACKET | 4 => 16,
-                INTERFACE_STATISTICS => 24,
-                // Decryption secrets, systemd journal, custom blocks.
-                9 | 10 | 0xbad | 0x4000_0bad => 16,
-                _ => return None,
-            };
-            (self.big_endian, least)
-        };
-        let stated = u32_at(bytes, 4, order)?;
-        let trailing = u32_at(bytes, (stated.checked_next_multiple_of(4)? as usize).checked_sub(4)?, order)?;
-        ((least..=SEARCH_BLOCK_MAX).contains(&stated) && trailing == stated).then_some(())
-    }
 }
 
 fn too_short() -> String {
@@ -440,7 +431,7 @@ fn too_short() -> String {
 }
 
 /// Whether the section is big-endian, from its byte-order magic read as big-endian.
-fn byte_order(magic: u32) -> Option<bool> {
+pub(super) fn byte_order(magic: u32) -> Option<bool> {
     match magic {
         BYTE_ORDER_MAGIC => Some(true),
         _ if magic.swap_bytes() == BYTE_ORDER_MAGIC => Some(false),
@@ -451,7 +442,11 @@ fn byte_order(magic: u32) -> Option<bool> {
 /// if_tsresol: a negative power of ten, with the upper bit set of two. None where a second has more ticks than 64 bits count.
 pub fn ticks_per_second(resolution: u8) -> Option<u64> {
     let exponent = u32::from(resolution & 0x7f);
-    if resolution & 0x80 == 0 { 10_u64.checked_pow(exponent) } else { 2_u64.checked_pow(exponent) }
+    if resolution & 0x80 == 0 {
+        10_u64.checked_pow(exponent)
+    } else {
+        2_u64.checked_pow(exponent)
+    }
 }
 
 /// Ticks as nanoseconds since the epoch; what 64 bits cannot hold is held at their limit.
@@ -471,5 +466,7 @@ pub fn time_ns(ticks: u64, ticks_per_second: u64, offset_seconds: i64) -> i64 {
 }
 
 fn text(value: &[u8]) -> String {
-    String::from_utf8_lossy(value.get(..NAME_MAX).unwrap_or(value)).trim_end_matches('\0').to_owned()
+    String::from_utf8_lossy(value.get(..NAME_MAX).unwrap_or(value))
+        .trim_end_matches('\0')
+        .to_owned()
 }

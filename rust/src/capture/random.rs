@@ -21,7 +21,12 @@ impl RandomReader {
     /// file is of another format now.
     pub fn open(path: &Path, format: &FormatInfo, interfaces: Vec<Interface>) -> Result<RandomReader, CaptureError> {
         let reader = open_again(path, format, &interfaces)?;
-        Ok(RandomReader { path: path.to_owned(), reader, format: format.clone(), interfaces })
+        Ok(RandomReader {
+            path: path.to_owned(),
+            reader,
+            format: format.clone(),
+            interfaces,
+        })
     }
 
     /// The interfaces as they were given.
@@ -32,16 +37,27 @@ impl RandomReader {
     /// The record at an offset, whose frame number is known.
     pub fn read_at(&mut self, offset: u64, frame: u64) -> Result<Record<'_>, CaptureError> {
         self.go(offset, frame)?;
-        self.expect_frame(frame).and_then(|record| match record.offset == offset {
-            true => Ok(record),
-            false => Err(CaptureError::new(format!("read a record at {}, expected frame {frame} at {offset}", record.offset))),
-        })
+        self.expect_frame(frame)
+            .and_then(|record| match record.offset == offset {
+                true => Ok(record),
+                false => Err(CaptureError::new(format!(
+                    "read a record at {}, expected frame {frame} at {offset}",
+                    record.offset
+                ))),
+            })
     }
 
     /// The wanted frame, from a checkpoint at or before it. Nothing is read twice when the frame lies a little ahead of the one before.
-    pub fn read_frame(&mut self, checkpoint_offset: u64, checkpoint_frame: u64, wanted_frame: u64) -> Result<Record<'_>, CaptureError> {
+    pub fn read_frame(
+        &mut self,
+        checkpoint_offset: u64,
+        checkpoint_frame: u64,
+        wanted_frame: u64,
+    ) -> Result<Record<'_>, CaptureError> {
         if wanted_frame < checkpoint_frame || checkpoint_frame == 0 {
-            return Err(CaptureError::new(format!("frame {wanted_frame} lies before its checkpoint, frame {checkpoint_frame}")));
+            return Err(CaptureError::new(format!(
+                "frame {wanted_frame} lies before its checkpoint, frame {checkpoint_frame}"
+            )));
         }
         let ahead = self.reader.frame + 1;
         if !(checkpoint_frame..=wanted_frame).contains(&ahead) {
@@ -95,7 +111,9 @@ impl RandomReader {
         if !self.reader.source.seek(offset).map_err(io_error)? {
             self.reader = open_again(&self.path, &self.format, &self.interfaces)?;
             if !self.reader.source.seek(offset).map_err(io_error)? {
-                return Err(CaptureError::new(format!("the file ends before offset {offset}, expected frame {frame} there")));
+                return Err(CaptureError::new(format!(
+                    "the file ends before offset {offset}, expected frame {frame} there"
+                )));
             }
         }
         self.reader.pending = 0;
@@ -108,14 +126,20 @@ impl RandomReader {
 }
 
 fn missing(frame: u64, last: u64) -> CaptureError {
-    CaptureError::new(format!("read frames up to {last}, expected frame {frame}; the file was changed since it was read first"))
+    CaptureError::new(format!(
+        "read frames up to {last}, expected frame {frame}; the file was changed since it was read first"
+    ))
 }
 
 fn open_again(path: &Path, format: &FormatInfo, interfaces: &[Interface]) -> Result<Reader, CaptureError> {
     let mut reader = Reader::open(path)?;
     let now = reader.format();
     if now.format != format.format || now.compression != format.compression {
-        let what = format!("read {}, expected {}; the file was changed since it was read first", now.describe(), format.describe());
+        let what = format!(
+            "read {}, expected {}; the file was changed since it was read first",
+            now.describe(),
+            format.describe()
+        );
         return Err(CaptureError::new(what));
     }
     reader.source.set_read_size(READ_SIZE);

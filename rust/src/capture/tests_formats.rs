@@ -20,7 +20,16 @@ pub fn rows(reader: &mut Reader) -> Vec<Row> {
 }
 
 fn row(r: &super::record::Record<'_>) -> Row {
-    (r.frame, r.offset, r.time_ns, r.interface, r.link_type, r.direction, r.data.to_vec(), r.original_length)
+    (
+        r.frame,
+        r.offset,
+        r.time_ns,
+        r.interface,
+        r.link_type,
+        r.direction,
+        r.data.to_vec(),
+        r.original_length,
+    )
 }
 
 pub fn read(bytes: &[u8]) -> (Vec<Row>, Reader) {
@@ -29,11 +38,19 @@ pub fn read(bytes: &[u8]) -> (Vec<Row>, Reader) {
 }
 
 pub fn number(out: &mut Vec<u8>, value: u32, big_endian: bool) {
-    out.extend_from_slice(&if big_endian { value.to_be_bytes() } else { value.to_le_bytes() });
+    out.extend_from_slice(&if big_endian {
+        value.to_be_bytes()
+    } else {
+        value.to_le_bytes()
+    });
 }
 
 pub fn half(out: &mut Vec<u8>, value: u16, big_endian: bool) {
-    out.extend_from_slice(&if big_endian { value.to_be_bytes() } else { value.to_le_bytes() });
+    out.extend_from_slice(&if big_endian {
+        value.to_be_bytes()
+    } else {
+        value.to_le_bytes()
+    });
 }
 
 /// A pcap file of `count` packets of growing length.
@@ -99,7 +116,16 @@ fn interface(link_type: u16, resolution: u8, offset: i64, name: &str, big_endian
     number(&mut body, 100, big_endian);
     option(&mut body, 2, name.as_bytes(), big_endian);
     option(&mut body, 9, &[resolution], big_endian);
-    option(&mut body, 14, &if big_endian { offset.to_be_bytes() } else { offset.to_le_bytes() }, big_endian);
+    option(
+        &mut body,
+        14,
+        &if big_endian {
+            offset.to_be_bytes()
+        } else {
+            offset.to_le_bytes()
+        },
+        big_endian,
+    );
     option(&mut body, 1, &[0xff, 0xfe], big_endian);
     half(&mut body, 0, big_endian);
     half(&mut body, 0, big_endian);
@@ -108,7 +134,13 @@ fn interface(link_type: u16, resolution: u8, offset: i64, name: &str, big_endian
 
 fn enhanced(interface: u32, ticks: u64, data: &[u8], flags: u32, big_endian: bool) -> Vec<u8> {
     let mut body = Vec::new();
-    for field in [interface, (ticks >> 32) as u32, ticks as u32, data.len() as u32, data.len() as u32 + 1] {
+    for field in [
+        interface,
+        (ticks >> 32) as u32,
+        ticks as u32,
+        data.len() as u32,
+        data.len() as u32 + 1,
+    ] {
         number(&mut body, field, big_endian);
     }
     body.extend_from_slice(data);
@@ -199,11 +231,29 @@ fn every_pcap_variant_is_read() {
             let what = format!("{magic:x} {header} {big_endian}");
             assert_eq!(rows.len(), 10, "{what}");
             assert!(reader.losses().is_empty(), "{what}: {:?}", reader.losses());
-            let direction = if header >= 24 { Direction::Out } else { Direction::Unknown };
+            let direction = if header >= 24 {
+                Direction::Out
+            } else {
+                Direction::Unknown
+            };
             for (at, row) in (0_u32..).zip(&rows) {
-                assert_eq!(row.2, i64::from(4_000_000_000 + at) * 1_000_000_000 + i64::from(123_456 + at) * unit, "{what}");
-                assert_eq!((row.0, row.4, row.5, row.7), (u64::from(at) + 1, 1, direction, 67 + at), "{what}");
-                assert_eq!(row.6, (0..60 + at).map(|byte| (byte * 7 + at) as u8 | 0x80).collect::<Vec<_>>(), "{what}");
+                assert_eq!(
+                    row.2,
+                    i64::from(4_000_000_000 + at) * 1_000_000_000 + i64::from(123_456 + at) * unit,
+                    "{what}"
+                );
+                assert_eq!(
+                    (row.0, row.4, row.5, row.7),
+                    (u64::from(at) + 1, 1, direction, 67 + at),
+                    "{what}"
+                );
+                assert_eq!(
+                    row.6,
+                    (0..60 + at)
+                        .map(|byte| (byte * 7 + at) as u8 | 0x80)
+                        .collect::<Vec<_>>(),
+                    "{what}"
+                );
             }
         }
     }
@@ -213,23 +263,39 @@ fn every_pcap_variant_is_read() {
 fn files_without_packets_and_no_captures_at_all_are_told_apart() {
     let (rows, reader) = read(&pcap(0xa1b2_c3d4, true, 16, 0));
     assert!(rows.is_empty() && reader.losses().is_empty());
-    let error = |bytes: &[u8]| Reader::from_read(Box::new(Cursor::new(bytes.to_vec()))).expect_err("no capture").what;
+    let error = |bytes: &[u8]| {
+        Reader::from_read(Box::new(Cursor::new(bytes.to_vec())))
+            .expect_err("no capture")
+            .what
+    };
     assert_eq!(error(b""), "empty file");
     assert!(error(b"hello world").starts_with("read `0x68656c6c`, expected `0xa1b2c3d4` (pcap)"));
-    assert_eq!(error(&pcap(0xa1b2_c3d4, true, 16, 0)[..20]), "the file ends inside its header: read 20 bytes, expected 24 (pcap)");
+    assert_eq!(
+        error(&pcap(0xa1b2_c3d4, true, 16, 0)[..20]),
+        "the file ends inside its header: read 20 bytes, expected 24 (pcap)"
+    );
     let mut other_magic = section(false);
     other_magic[8] = 9;
-    assert_eq!(error(&other_magic), "read `0x093c2b1a`, expected `0x1a2b3c4d` (pcapng byte-order magic)");
+    assert_eq!(
+        error(&other_magic),
+        "read `0x093c2b1a`, expected `0x1a2b3c4d` (pcapng byte-order magic)"
+    );
     for compression in PACKED {
-        assert_eq!(error(&pack(compression, b"")), format!("empty file ({} of nothing)", compression.name()));
+        assert_eq!(
+            error(&pack(compression, b"")),
+            format!("empty file ({} of nothing)", compression.name())
+        );
     }
 }
 
 #[test]
 fn sections_of_both_byte_orders_are_read() {
     let (rows, reader) = read(&sections());
-    let seen: Vec<_> = rows.iter().map(|row| (row.2, row.3, row.4, row.5, row.6.as_slice(), row.7)).collect();
-    let expected: Vec<(i64, u32, u16, Direction, &[u8], u32)> = vec![
+    let seen: Vec<_> = rows
+        .iter()
+        .map(|row| (row.2, row.3, row.4, row.5, row.6.as_slice(), row.7))
+        .collect();
+    let expected: [(_, _, _, _, &[u8], _); 5] = [
         (1_700_000_000_000_001_000, 0, 1, Direction::In, b"first", 6),
         (1_700_000_010_000_000_002, 1, 113, Direction::Out, b"second!", 8),
         (1_700_000_010_000_000_002, 0, 1, Direction::Unknown, b"simple", 6),
@@ -239,21 +305,37 @@ fn sections_of_both_byte_orders_are_read() {
     assert_eq!(seen, expected);
     assert!(reader.losses().is_empty(), "{:?}", reader.losses());
     assert_eq!(reader.comments(), 6);
-    let names: Vec<_> = reader.interfaces().iter().map(|interface| interface.name.as_deref()).collect();
+    let names: Vec<_> = reader
+        .interfaces()
+        .iter()
+        .map(|interface| interface.name.as_deref())
+        .collect();
     assert_eq!(names, [Some("eth0"), Some("any"), Some("wlan0")]);
     let last = &reader.interfaces()[2];
-    assert_eq!((last.received, last.dropped, last.start_ns, last.end_ns), (Some(77), Some(5), Some(1_700_000_001_000_000_000), None));
-    assert_eq!(reader.format().sections.iter().map(|section| (section.big_endian, section.interface_base)).collect::<Vec<_>>(), [
-        (false, 0),
-        (true, 2)
-    ]);
+    assert_eq!(
+        (last.received, last.dropped, last.start_ns, last.end_ns),
+        (Some(77), Some(5), Some(1_700_000_001_000_000_000), None)
+    );
+    assert_eq!(
+        reader
+            .format()
+            .sections
+            .iter()
+            .map(|section| (section.big_endian, section.interface_base))
+            .collect::<Vec<_>>(),
+        [(false, 0), (true, 2)]
+    );
 }
 
 #[test]
 fn every_time_resolution_is_counted_without_overflow() {
     for resolution in 0..=255 {
         let ticks = ticks_per_second(resolution);
-        assert_eq!(ticks.is_none(), matches!(resolution, 20..=127 | 192..=255), "{resolution}");
+        assert_eq!(
+            ticks.is_none(),
+            matches!(resolution, 20..=127 | 192..=255),
+            "{resolution}"
+        );
         for count in [0, 1, u64::MAX] {
             for offset in [i64::MIN, -1, 0, i64::MAX] {
                 let time = time_ns(count, ticks.unwrap_or(u64::MAX), offset);
@@ -279,7 +361,11 @@ fn all_compressions_in_several_parts_give_the_same() {
             assert!(reader.losses().is_empty(), "{compression:?}: {:?}", reader.losses());
             assert_eq!(reader.bytes_read(), packed.len() as u64);
             let (rows, reader) = read(&[packed, b"\x07garbage".to_vec()].concat());
-            assert!(rows == plain && reader.losses().len() == 1, "{compression:?}: {:?}", reader.losses());
+            assert!(
+                rows == plain && reader.losses().len() == 1,
+                "{compression:?}: {:?}",
+                reader.losses()
+            );
         }
     }
 }
@@ -287,23 +373,66 @@ fn all_compressions_in_several_parts_give_the_same() {
 #[test]
 fn what_is_written_is_read_again() {
     let mut writer = PcapngWriter::begin(Vec::new()).expect("a section");
-    let first = writer.interface(1, 0, Some("eth0"), Some("uplink")).expect("an interface");
+    let first = writer
+        .interface(1, 0, Some("eth0"), Some("uplink"))
+        .expect("an interface");
     let second = writer.interface(276, 96, None, None).expect("an interface");
     let long = "ä".repeat(40_000);
     let packets = [
-        Packet { interface: first, time_ns: 1, direction: Direction::In, data: b"abc", original_length: 9, comments: &["one", &long] },
-        Packet { interface: second, time_ns: i64::MAX, direction: Direction::Unknown, data: b"", original_length: 0, comments: &[] },
-        Packet { interface: first, time_ns: 7, direction: Direction::Out, data: b"abcd", original_length: 4, comments: &[] },
+        Packet {
+            interface: first,
+            time_ns: 1,
+            direction: Direction::In,
+            data: b"abc",
+            original_length: 9,
+            comments: &["one", &long],
+        },
+        Packet {
+            interface: second,
+            time_ns: i64::MAX,
+            direction: Direction::Unknown,
+            data: b"",
+            original_length: 0,
+            comments: &[],
+        },
+        Packet {
+            interface: first,
+            time_ns: 7,
+            direction: Direction::Out,
+            data: b"abcd",
+            original_length: 4,
+            comments: &[],
+        },
     ];
     for packet in &packets {
         writer.packet(packet).expect("a packet");
     }
-    assert!(writer.packet(&Packet { time_ns: -1, ..packets[0] }).is_err());
-    assert!(writer.packet(&Packet { interface: 2, ..packets[0] }).is_err());
+    assert!(
+        writer
+            .packet(&Packet {
+                time_ns: -1,
+                ..packets[0]
+            })
+            .is_err()
+    );
+    assert!(
+        writer
+            .packet(&Packet {
+                interface: 2,
+                ..packets[0]
+            })
+            .is_err()
+    );
     let (rows, reader) = read(&writer.finish().expect("the output"));
     assert_eq!(rows.len(), 3);
     for (row, packet) in rows.iter().zip(&packets) {
-        let expected = (packet.time_ns, packet.interface, packet.direction, packet.data, packet.original_length);
+        let expected = (
+            packet.time_ns,
+            packet.interface,
+            packet.direction,
+            packet.data,
+            packet.original_length,
+        );
         assert_eq!((row.2, row.3, row.5, row.6.as_slice(), row.7), expected);
     }
     assert_eq!((reader.comments(), reader.losses().len()), (2, 0));
@@ -317,7 +446,13 @@ fn records_are_read_again_by_position() {
     let mut many = sections()[..sections().len() - 8].to_vec();
     many.extend(sections());
     for at in 0..2_000_u32 {
-        many.extend(enhanced(0, (1_700_000_000 << 20) + u64::from(at), &at.to_be_bytes(), at, true));
+        many.extend(enhanced(
+            0,
+            (1_700_000_000 << 20) + u64::from(at),
+            &at.to_be_bytes(),
+            at,
+            true,
+        ));
     }
     // Without a simple packet block, so that positions are used.
     let mut timed = section(true);
@@ -327,20 +462,32 @@ fn records_are_read_again_by_position() {
             timed.extend(section(at % 600 == 0));
             timed.extend(interface(1, if at % 600 == 0 { 9 } else { 6 }, 0, "b", at % 600 == 0));
         }
-        timed.extend(enhanced(0, 1_000_000 + u64::from(at), &at.to_be_bytes(), at, at % 600 < 300));
+        timed.extend(enhanced(
+            0,
+            1_000_000 + u64::from(at),
+            &at.to_be_bytes(),
+            at,
+            at % 600 < 300,
+        ));
     }
     let plain = [pcap(0xa1b2_cd34, false, 24, 3_000), damaged, many, timed];
     for (number, bytes) in plain.iter().enumerate() {
         for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
-            let path = file(&format!("again-{number}-{}", compression.name()), &pack(compression, bytes));
+            let path = file(
+                &format!("again-{number}-{}", compression.name()),
+                &pack(compression, bytes),
+            );
             let mut first = Reader::open(&path).expect("a capture");
             let all = rows(&mut first);
-            let mut again = RandomReader::open(&path, first.format(), first.interfaces().to_vec()).expect("the same capture");
+            let mut again =
+                RandomReader::open(&path, first.format(), first.interfaces().to_vec()).expect("the same capture");
             let mut wanted: Vec<usize> = (0..all.len()).step_by(7).collect();
             wanted.extend([all.len() - 1, 0, 0, 1, 63, 64, 65, 1_000, 999]);
             for at in wanted {
                 let checkpoint = &all[at - at % 64];
-                let record = again.read_frame(checkpoint.1, checkpoint.0, all[at].0).expect("the frame");
+                let record = again
+                    .read_frame(checkpoint.1, checkpoint.0, all[at].0)
+                    .expect("the frame");
                 assert_eq!(row(&record), all[at], "{number} {compression:?}");
                 if compression == Compression::None {
                     let record = again.read_at(all[at].1, all[at].0).expect("the record");
@@ -352,7 +499,11 @@ fn records_are_read_again_by_position() {
             again
                 .walk_from(from.1, from.0, &mut |record| {
                     walked.push(row(record));
-                    if walked.len() == 300 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                    if walked.len() == 300 {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
+                    }
                 })
                 .expect("a walk");
             assert!(walked == all[128..428]);

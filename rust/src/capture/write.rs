@@ -42,7 +42,11 @@ pub struct PcapngWriter<W: Write> {
 impl<W: Write> PcapngWriter<W> {
     /// Writes the section header.
     pub fn begin(out: W) -> io::Result<Self> {
-        let mut writer = PcapngWriter { out, interfaces: 0, block: Vec::with_capacity(2048) };
+        let mut writer = PcapngWriter {
+            out,
+            interfaces: 0,
+            block: Vec::with_capacity(2048),
+        };
         writer.block.extend_from_slice(&BYTE_ORDER_MAGIC.to_le_bytes());
         // Version 1.0, length of the section not given.
         writer.block.extend_from_slice(&[1, 0, 0, 0]);
@@ -54,11 +58,20 @@ impl<W: Write> PcapngWriter<W> {
     }
 
     /// Declares an interface; its number, for `Packet::interface`. `snap_length` 0 is "no limit".
-    pub fn interface(&mut self, link_type: u16, snap_length: u32, name: Option<&str>, description: Option<&str>) -> io::Result<u32> {
+    pub fn interface(
+        &mut self,
+        link_type: u16,
+        snap_length: u32,
+        name: Option<&str>,
+        description: Option<&str>,
+    ) -> io::Result<u32> {
         self.block.extend_from_slice(&link_type.to_le_bytes());
         self.block.extend_from_slice(&[0, 0]);
         self.block.extend_from_slice(&snap_length.to_le_bytes());
-        for (code, text) in [(OPTION_INTERFACE_NAME, name), (OPTION_INTERFACE_DESCRIPTION, description)] {
+        for (code, text) in [
+            (OPTION_INTERFACE_NAME, name),
+            (OPTION_INTERFACE_DESCRIPTION, description),
+        ] {
             if let Some(text) = text {
                 self.option(code, text_bytes(text));
             }
@@ -74,11 +87,18 @@ impl<W: Write> PcapngWriter<W> {
     pub fn packet(&mut self, packet: &Packet<'_>) -> io::Result<()> {
         let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
         let ticks = u64::try_from(packet.time_ns).map_err(|_| invalid("pcapng holds no time before 1970"))?;
-        let captured = u32::try_from(packet.data.len()).map_err(|_| invalid("a packet is longer than pcapng can hold"))?;
+        let captured =
+            u32::try_from(packet.data.len()).map_err(|_| invalid("a packet is longer than pcapng can hold"))?;
         if packet.interface >= self.interfaces {
             return Err(invalid("the packet's interface was not declared"));
         }
-        for field in [packet.interface, (ticks >> 32) as u32, ticks as u32, captured, packet.original_length] {
+        for field in [
+            packet.interface,
+            (ticks >> 32) as u32,
+            ticks as u32,
+            captured,
+            packet.original_length,
+        ] {
             self.block.extend_from_slice(&field.to_le_bytes());
         }
         self.block.extend_from_slice(packet.data);
