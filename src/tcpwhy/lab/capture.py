@@ -1,0 +1,67 @@
+"""One tcpdump on one host: a host and the options come in, a capture file in its vantage point folder goes out."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .options import Options
+
+if TYPE_CHECKING:
+    from .host import Host
+
+
+class Capture:
+    """A running capture. `lost` is the number of packets that the kernel dropped from it, known after `stop`."""
+
+    def __init__(self, host: Host, interface: str, options: Options, path: Path | None = None) -> None:
+        self.path = path or host.folder / f"{interface}.pcap"
+        self.lost = 0
+        self._talk = host.scratch / f"tcpdump-{self.path.name}.txt"
+        command = ["tcpdump", "-i", interface, "-n", "-U", "-B", "16384", "-w", str(self.path)]
+        if options.snap:
+            command += ["-s", str(options.snap)]
+        if interface == "any" and options.capture == "any-sll":
+            command += ["-y", "LINUX_SLL"]
+        if options.format in ("nano", "pcapng"):
+            command += ["--time-stamp-precision=nano"]
+        if _can_keep_root():
+            command += ["-Z", "root"]  # the capture file belongs to whoever runs the lab
+        with open(self._talk, "wb") as sink:
+            self._process = subprocess.Popen(host.command(command), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+
+    @classmethod
+    def of_host(cls, host: Host, options: Options) -> list[Capture]:
+        """The captures of a host: one on `any`, or one a cable."""
+        if options.capture.startswith("any"):
+            return [cls(host, "any", options)]
+        return [cls(host, interface.port, options) for interface in host.interfaces]
+
+    def wait_until_listening(self) -> None:
+        """Returns when the capture takes packets; raises TimeoutError with tcpdump's words."""
+        end = time.monotonic() + 20
+        while b"listening on" not in self._talk.read_bytes():
+            if time.monotonic() > end or self._process.poll() is not None:
+                raise TimeoutError(f"tcpdump: {self._talk.read_text().strip()}")
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Ends the capture and keeps the number of packets it lost."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        dropped = re.search(r"(\d+) packets? dropped by kernel", self._talk.read_text())
+        self.lost = int(dropped[1]) if dropped else 0
+
+
+def _can_keep_root() -> bool:
+    """Whether tcpdump would change its user: only the real root does (`-Z` in tcpdump(8))."""
+    return True

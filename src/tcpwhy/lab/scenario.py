@@ -1,0 +1,83 @@
+"""The words of the lab: what a scenario declares, and what the truth about a finished case is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .view import CaseView
+    from .world import World
+
+
+class StoryDidNotHappen(AssertionError):
+    """The run ended, but its evidence does not hold what the scenario claims (a hash fell otherwise): try again."""
+
+
+@dataclass(frozen=True)
+class FailedConnection:
+    """One connection that failed. `client` and `server` are `ip:port`; `first_ns` the time of its first packet."""
+
+    client: str
+    server: str
+    cause: str
+    first_ns: int | None = None
+
+
+@dataclass
+class Truth:
+    """What is true of a case, worked out by its scenario from the whole evidence, before anything is taken away.
+
+    `failed` holds every connection that failed. `tolerated` names those (`client-server`) on which the contract leaves
+    room, so that neither accusing nor acquitting them is wrong. `confidence` is the least confidence that a diagnosis
+    with all of the evidence must reach.
+    """
+
+    failed: list[FailedConnection] = field(default_factory=list)
+    tolerated: list[str] = field(default_factory=list)
+    healthy_connections: int = 0
+    confidence: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A story: hosts, links, load and a fault, and the check that it really happened.
+
+    `story` runs inside the lab's world and is told by `world.fault` whether to make the fault (its twin does not).
+    `check` reads the finished case, asserts that the story happened (else StoryDidNotHappen) and returns the truth.
+    `needs` names what the kernel must have: `netem`, `vlan`, `vxlan`, `hash-seed`, `nft`, `ipip`.
+    `cause` is the id of the contract's section 6, None for a story in which nothing fails.
+    `form` tells several scenarios of one file apart.
+    """
+
+    name: str
+    title: str
+    story: Callable[[World], None]
+    check: Callable[[CaseView], Truth]
+    cause: str | None = None
+    needs: frozenset[str] = frozenset()
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    form: str = ""
+    twin_of: str | None = None
+
+    @property
+    def fault(self) -> bool:
+        """Whether the story makes its fault."""
+        return self.twin_of is None
+
+
+def healthy_twin(scenario: Scenario) -> Scenario:
+    """The same topology and load without the fault: nothing fails."""
+    return Scenario(
+        name=f"{scenario.name}-healthy",
+        title=f"healthy twin of {scenario.name}: the same topology and load, no fault",
+        story=scenario.story,
+        check=scenario.check,
+        cause=None,
+        needs=scenario.needs,
+        defaults=scenario.defaults,
+        form=scenario.form,
+        twin_of=scenario.name,
+    )

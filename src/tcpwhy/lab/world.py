@@ -1,0 +1,171 @@
+"""A lab's world while it runs: a seed and options come in, hosts, links and captures come out, all undone at its end."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import random
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .capture import Capture
+from .host import Host, Interface, run_checked
+from .options import Options
+from .state import write_state
+
+if TYPE_CHECKING:
+    from .load import Load
+
+#: Link MTUs that are met in practice: Ethernet three times, a tunnelled network, jumbo frames.
+MTUS = (1500, 1500, 1500, 1450, 9000)
+
+
+class World:
+    """The hosts of one run. Everything that is made is pushed on `undo` in the moment it is made."""
+
+    def __init__(
+        self, *, options: Options, seed: int, fault: bool, form: str, case: Path, scratch: Path, undo: ExitStack, tag: str
+    ) -> None:
+        self.options = options
+        self.random = random.Random(seed)
+        self.fault = fault
+        self.form = form
+        self.case = case
+        self.scratch = scratch
+        self.undo = undo
+        self.tag = tag
+        self.hosts: dict[str, Host] = {}
+        self.loads: list[Load] = []
+        self.notes: dict[str, object] = {}
+        self.over = threading.Event()
+        self.mtu = self.random.choice(MTUS)
+        self.offload = self.random.random() < 0.6
+        self._captures: list[Capture] = []
+        self._subnets: set[str] = set()
+
+    def host(self, name: str, *, vantage: bool = True, forwards: bool = False) -> Host:
+        """A new host; `vantage` says whether evidence is taken there, `forwards` whether it routes."""
+        host = Host(self, name, vantage=vantage)
+        self.hosts[name] = host
+        if forwards:
+            host.sysctl("net.ipv4.ip_forward", 1)
+            host.sysctl("net.ipv6.conf.all.forwarding", 1)
+        return host
+
+    def subnet(self) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+        """A fresh network of the address family that was asked for."""
+        while True:
+            if self.options.ip == "6":
+                prefix = self.random.choice(["fd%02x:%x" % (self.random.randrange(256), self.random.randrange(1, 65535)), "2001:db8"])
+                text = f"{prefix}:{self.random.randrange(1, 65535):x}:{self.random.randrange(65535):x}::/64"
+            else:
+                text = self.random.choice(
+                    [
+                        f"10.{self.random.randrange(256)}.{self.random.randrange(256)}.0/24",
+                        f"172.{self.random.randrange(16, 32)}.{self.random.randrange(256)}.0/24",
+                        f"192.168.{self.random.randrange(256)}.0/24",
+                        f"100.{self.random.randrange(64, 128)}.{self.random.randrange(256)}.0/24",
+                    ]
+                )
+            if text not in self._subnets:
+                self._subnets.add(text)
+                return ipaddress.ip_network(text)
+
+    def link(self, left: Host, right: Host) -> tuple[str, str]:
+        """A cable between two hosts with one fresh network on it; returns both addresses.
+
+        With the vlan option the addresses lie on a tagged interface, with vxlan on a tunnel over the cable.
+        """
+        ends = (left.new_interface(), right.new_interface())
+        command = f"link add {ends[0]} netns {left.netns} type veth peer name {ends[1]} netns {right.netns}"
+        run_checked(["ip", *command.split()])
+        network = self.subnet()
+        picks = self.random.sample(range(2, 250), 2)
+        addresses = [str(network.network_address + pick) for pick in picks]
+        underlay = [f"198.18.{len(self._subnets) % 250}.{pick}" for pick in picks]
+        for number, (host, end) in enumerate(zip((left, right), ends, strict=True)):
+            host.ip(f"link set {end} mtu {self.mtu} up")
+            if not self.offload:
+                host.run(["ethtool", "-K", end, "tso", "off", "gso", "off", "gro", "off"])
+            logical = end
+            if self.options.vlan:
+                logical = f"{end}.{self.options.vlan}"
+                host.ip(f"link add link {end} name {logical} type vlan id {self.options.vlan}")
+                host.ip(f"link set {logical} up")
+            if self.options.vxlan:
+                host.ip(f"addr add {underlay[number]}/24 dev {logical}")
+                tunnel = f"vx{end.removeprefix('eth')}"
+                host.ip(
+                    f"link add {tunnel} type vxlan id {self.options.vxlan} local {underlay[number]}"
+                    f" remote {underlay[1 - number]} dstport 4789 dev {logical}"
+                )
+                host.ip(f"link set {tunnel} up")
+                logical = tunnel
+            host.ip(f"addr add {addresses[number]}/{network.prefixlen} dev {logical}{self.nodad}")
+            host.interfaces.append(Interface(end, logical, addresses[number], addresses[1 - number], network))
+        return addresses[0], addresses[1]
+
+    @property
+    def nodad(self) -> str:
+        """The words that make an IPv6 address usable at once (no duplicate address detection)."""
+        return " nodad" if self.options.ip == "6" else ""
+
+    @property
+    def full_length(self) -> int:
+        """The prefix length of a single address."""
+        return 128 if self.options.ip == "6" else 32
+
+    def record(self) -> None:
+        """Starts the captures on every vantage point, and returns when all of them listen."""
+        fresh = [
+            capture
+            for host in self.hosts.values()
+            if host.vantage
+            for capture in Capture.of_host(host, self.options)
+        ]
+        for capture in fresh:
+            self.undo.callback(capture.stop)
+        self._captures += fresh
+        for capture in fresh:
+            capture.wait_until_listening()
+
+    def stop_recording(self) -> None:
+        """Ends the captures; packets that a capture lost are noted."""
+        time.sleep(0.3)  # what is on its way reaches the captures
+        for capture in self._captures:
+            capture.stop()
+        lost = {str(capture.path.relative_to(self.case)): capture.lost for capture in self._captures if capture.lost}
+        if lost:
+            self.notes["capture_lost"] = lost
+
+    def finish(self) -> None:
+        """Takes the state where it was asked for, ends captures and load, and writes down what the load met."""
+        if self.options.state == "ss":
+            for host in self.hosts.values():
+                if host.vantage:
+                    write_state(host, self.case / host.name / "state")
+        self.stop_recording()
+        self.over.set()
+        for load in self.loads:
+            load.wait(15)
+        outcomes = [outcome.as_dict() for load in self.loads for outcome in load.outcomes]
+        (self.scratch / "outcomes.json").write_text(json.dumps(outcomes, indent=1))
+        (self.scratch / "notes.json").write_text(json.dumps(self.notes, indent=1))
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
+        """Waits until `condition` holds; raises TimeoutError naming `what` if it never does."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                raise TimeoutError(f"{what} did not come within {seconds} s")
+            time.sleep(0.02)
+
+
+def kernel_release() -> str:
+    """The release of the kernel this runs on."""
+    return subprocess.run(["uname", "-r"], capture_output=True, text=True, check=True).stdout.strip()
