@@ -1,0 +1,7 @@
+"""A case on disk goes in; what each file is, and whose, comes out."""
+
+from tcpwhy.evidence.case import Evidence, VantagePoint, open_evidence
+from tcpwhy.evidence.error import EvidenceError
+from tcpwhy.evidence.source import Source
+
+__all__ = ["Evidence", "EvidenceError", "Source", "VantagePoint", "open_evidence"]

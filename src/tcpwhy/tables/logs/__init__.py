@@ -1,0 +1,273 @@
+"""Logs of a vantage point go in, the lines that speak of a connection come out, whichever program wrote them.
+
+A dialect is a file of this folder with a function `parse`, and is found by being here. It may also have MARKERS, without
+any of which no line is its own, and `unfinished`, which tells that a record goes on in the next line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib
+import pkgutil
+import zoneinfo
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
+
+from tcpwhy.evidence import Evidence, Source, VantagePoint
+from tcpwhy.evidence.compression import CompressionError, open_plain
+from tcpwhy.tables.logs._event import LONGEST_MESSAGE, SECOND_NS, LogEvent, ParsedLine, What
+from tcpwhy.tables.logs._wrapping import Stamp, unwrap
+
+__all__ = ["Dialect", "LogEvent", "LogReading", "ParsedLine", "What", "dialects", "read_log", "read_logs"]
+
+LONGEST_LINE = 16_384
+"""Bytes of a line that are looked at; the rest is skipped."""
+
+MOST_EVENTS = 500_000
+"""Events of one vantage point that are kept."""
+
+MOST_SESSIONS = 20_000
+"""Sessions whose addresses are remembered for later lines of theirs."""
+
+JOINED_LINES = 16
+"""Lines that one record may take."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dialect:
+    """What one program's lines look like."""
+
+    name: str
+    parse: Callable[[str], ParsedLine | None]
+    markers: tuple[bytes, ...]
+    unfinished: Callable[[str], bool] | None
+
+
+@dataclasses.dataclass(slots=True)
+class LogReading:
+    """The events of a vantage point's logs, file by file in the order of their lines, and what was read."""
+
+    events: list[LogEvent] = dataclasses.field(default_factory=list)
+    lines: int = 0
+    recognised: int = 0
+    """Lines that a dialect understood."""
+    failing: int = 0
+    notes: list[str] = dataclasses.field(default_factory=list)
+    losses: list[str] = dataclasses.field(default_factory=list)
+    """What could not be read."""
+
+
+@cache
+def dialects() -> tuple[Dialect, ...]:
+    """All dialects, in the order of their names."""
+    found = []
+    for module_info in pkgutil.iter_modules(__path__):
+        if module_info.name.startswith("_"):
+            continue
+        module = importlib.import_module(f"{__name__}.{module_info.name}")
+        markers = tuple(marker.encode() for marker in getattr(module, "MARKERS", ()))
+        found.append(Dialect(module_info.name, module.parse, markers, getattr(module, "unfinished", None)))
+    return tuple(sorted(found, key=lambda dialect: dialect.name))
+
+
+def read_logs(evidence: Evidence, vantage_point: VantagePoint) -> LogReading:
+    """All logs of a vantage point. Nothing is raised for what a log holds: losses are in the answer."""
+    reading = LogReading()
+    offset = None
+    if vantage_point.log_timezone is None and vantage_point.state is not None:
+        offset = vantage_point.state.host.utc_offset_s
+    for path in vantage_point.logs:
+        source = evidence.source(vantage_point.name, path)
+        read_log(path, source, reading, zone=vantage_point.log_timezone, utc_offset_s=offset)
+    return reading
+
+
+def read_log(
+    path: Path,
+    source: Source,
+    reading: LogReading,
+    *,
+    zone: str | None = None,
+    utc_offset_s: int | None = None,
+) -> None:
+    """Add one log, plain or compressed, to `reading`.
+
+    `zone` is the time zone of lines that name none, `utc_offset_s` the host's where the zone is not known. Memory is
+    bounded by the events kept. A damaged or missing file is a loss.
+    """
+    file = _File(source, reading, zoneinfo.ZoneInfo(zone) if zone else None, utc_offset_s)
+    try:
+        with open_plain(path) as stream:
+            for line in _lines(stream):
+                file.take(line)
+    except CompressionError as error:
+        reading.losses.append(f"{source.file}: read as far as line {file.number}; {error}")
+    except OSError as error:
+        reading.losses.append(f"{source.file} cannot be read ({error.strerror or error})")
+    file.finish()
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Lines without their ends, cut at LONGEST_LINE; the rest of a longer one is skipped."""
+    while line := stream.readline(LONGEST_LINE):
+        whole = line.endswith(b"\n")
+        yield line
+        while not whole and (rest := stream.readline(1 << 16)):
+            whole = rest.endswith(b"\n")
+
+
+class _File:
+    """One log while it is read."""
+
+    def __init__(
+        self, source: Source, reading: LogReading, zone: zoneinfo.ZoneInfo | None, utc_offset_s: int | None
+    ) -> None:
+        self.number = 0
+        self._source = source
+        self._reading = reading
+        self._zone = zone
+        self._utc_offset_s = utc_offset_s
+        self._dialects = dialects()
+        self._markers = tuple({marker for dialect in self._dialects for marker in dialect.markers})
+        self._sessions: OrderedDict[str, list[ParsedLine]] = OrderedDict()
+        self._partial: dict[str, tuple[int, str]] = {}
+        self._open: tuple[int, str, Stamp | None, Dialect, int] | None = None
+        self._full = False
+
+    def take(self, raw: bytes) -> None:
+        """One line, with its end."""
+        self.number += 1
+        self._reading.lines += 1
+        if self._open is None and not self._partial and not self._may_matter(raw):
+            return
+        wrapped = unwrap(raw.decode("utf-8", "replace").strip("\0").rstrip("\r\n"))
+        number, text = self.number, wrapped.text
+        stream = wrapped.partial or "stdout"
+        if stream in self._partial and not wrapped.partial:
+            number, before = self._partial.pop(stream)
+            text = (before + text)[:LONGEST_LINE]
+        if wrapped.partial:
+            first, before = self._partial.get(stream, (number, ""))
+            self._partial[stream] = (first, (before + text)[:LONGEST_LINE])
+            return
+        self._record(number, text, wrapped.stamp)
+
+    def finish(self) -> None:
+        """What was still open at the end of the file."""
+        for number, text in self._partial.values():
+            self._record(number, text, None)
+        self._partial = {}
+        self._close_open()
+
+    def _may_matter(self, raw: bytes) -> bool:
+        return any(marker in raw for marker in self._markers) or b" P " in raw[:64]
+
+    def _record(self, number: int, text: str, stamp: Stamp | None) -> None:
+        if self._open is not None:
+            first, before, first_stamp, dialect, count = self._open
+            if dialect.parse(text) is None and count < JOINED_LINES:
+                joined = (before + "\n" + text)[:LONGEST_LINE]
+                self._open = (first, joined, first_stamp, dialect, count + 1)
+                if dialect.unfinished is not None and not dialect.unfinished(joined):
+                    self._close_open()
+                return
+            self._close_open()
+        for dialect in self._dialects:
+            if dialect.unfinished is not None and dialect.unfinished(text):
+                self._open = (number, text, stamp, dialect, 1)
+                return
+            parsed = dialect.parse(text)
+            if parsed is not None:
+                self._add(number, dialect, parsed, stamp)
+                return
+
+    def _close_open(self) -> None:
+        if self._open is None:
+            return
+        number, text, stamp, dialect, _ = self._open
+        self._open = None
+        parsed = dialect.parse(text)
+        if parsed is not None:
+            self._add(number, dialect, parsed, stamp)
+
+    def _add(self, number: int, dialect: Dialect, parsed: ParsedLine, stamp: Stamp | None) -> None:
+        reading = self._reading
+        reading.recognised += 1
+        if parsed.kind is None:
+            self._learn(parsed)
+            return
+        reading.failing += parsed.failing
+        if len(reading.events) >= MOST_EVENTS:
+            if not self._full:
+                self._full = True
+                reading.losses.append(
+                    f"{self._source.file}: more than {MOST_EVENTS} lines speak of connections; from line {number} they"
+                    " are counted only"
+                )
+            return
+        parsed = self._with_session(parsed)
+        naive, precision, time = self._time(parsed, stamp)
+        reading.events.append(
+            LogEvent(
+                source=dataclasses.replace(self._source, line=number),
+                time_ns=time,
+                naive_time_ns=naive,
+                time_precision_ns=precision,
+                time_zone_known=time is not None,
+                dialect=dialect.name,
+                kind=parsed.kind or "other",
+                failing=parsed.failing,
+                local=parsed.local,
+                remote=parsed.remote,
+                client=parsed.client,
+                about=parsed.about,
+                also=parsed.also,
+                message=parsed.message[:LONGEST_MESSAGE],
+            )
+        )
+
+    def _learn(self, parsed: ParsedLine) -> None:
+        if parsed.key is None:
+            return
+        known = self._sessions.setdefault(parsed.key, [])
+        known.append(parsed)
+        del known[:-8]
+        self._sessions.move_to_end(parsed.key)
+        if len(self._sessions) > MOST_SESSIONS:
+            self._sessions.popitem(last=False)
+
+    def _with_session(self, parsed: ParsedLine) -> ParsedLine:
+        """The addresses that earlier lines of the session told, where they fit what this line says itself."""
+        if parsed.key is None or parsed.local is not None:
+            return parsed
+        for told in reversed(self._sessions.get(parsed.key, [])):
+            if told.about == parsed.about and parsed.remote in (None, told.remote):
+                return dataclasses.replace(parsed, local=told.local, remote=told.remote)
+        return parsed
+
+    def _time(self, parsed: ParsedLine, stamp: Stamp | None) -> tuple[int | None, int, int | None]:
+        """The wall clock, its precision, and UTC where the zone is known. A wrapper that names its zone wins."""
+        naive, precision, offset = parsed.naive_time_ns, parsed.time_precision_ns, parsed.zone_offset_s
+        if stamp is not None and (naive is None or (offset is None and stamp.zone_offset_s is not None)):
+            naive, precision, offset = stamp.naive_ns, stamp.precision_ns, stamp.zone_offset_s
+        if naive is None:
+            return None, precision, None
+        if offset is None and self._zone is not None:
+            offset = _offset_in_zone(naive, self._zone)
+        elif offset is None:
+            offset = self._utc_offset_s
+        return naive, precision, None if offset is None else naive - offset * SECOND_NS
+
+
+def _offset_in_zone(naive: int, zone: zoneinfo.ZoneInfo) -> int | None:
+    """Seconds east; None in the hour that a change of summer time makes ambiguous or leaves out."""
+    wall = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=naive // SECOND_NS)
+    early = wall.replace(tzinfo=zone, fold=0).utcoffset()
+    late = wall.replace(tzinfo=zone, fold=1).utcoffset()
+    if early is None or early != late:
+        return None
+    return int(early.total_seconds())
