@@ -1,13 +1,20 @@
 """Lines as real Go 1.19 programs wrote them."""
 
 import pytest
+
 from tcpwhy.tables.logs.go_http import parse
 
 A, B = "127.0.0.1:51564", "127.0.0.1:35951"
 
 CASES = [
     # text, kind, local, remote, failing
-    ("http: proxy error: dial tcp 127.0.0.1:38313: connect: connection refused", "refused", None, "127.0.0.1:38313", True),
+    (
+        "http: proxy error: dial tcp 127.0.0.1:38313: connect: connection refused",
+        "refused",
+        None,
+        "127.0.0.1:38313",
+        True,
+    ),
     (f"http: proxy error: read tcp {A}->{B}: read: connection reset by peer", "reset", A, B, True),
     (
         f"http: proxy error: readfrom tcp {A}->{B}: write tcp {A}->{B}: use of closed network connection",
@@ -16,7 +23,13 @@ CASES = [
         B,
         True,
     ),
-    (f"http: proxy error: readfrom tcp {A}->{B}: write tcp {A}->{B}: write: broken pipe", "broken_pipe", A, B, True),
+    (
+        f"http: proxy error: readfrom tcp {A}->{B}: write tcp {A}->{B}: write: broken pipe",
+        "broken_pipe",
+        A,
+        B,
+        True,
+    ),
     ("http: proxy error: EOF", "eof", None, None, True),
     ("http: proxy error: unexpected EOF", "eof", None, None, True),
     ("http: proxy error: net/http: timeout awaiting response headers", "timeout_reading", None, None, True),
@@ -38,7 +51,13 @@ CASES = [
     ),
     ('Get "http://h/": dial tcp 10.99.0.9:80: i/o timeout', "timeout_connecting", None, "10.99.0.9:80", True),
     ("dial tcp 10.250.0.1:80: connect: network is unreachable", "unreachable", None, "10.250.0.1:80", True),
-    ("dial tcp 10.250.0.1:80: connect: connection timed out", "timeout_connecting", None, "10.250.0.1:80", True),
+    (
+        "dial tcp 10.250.0.1:80: connect: connection timed out",
+        "timeout_connecting",
+        None,
+        "10.250.0.1:80",
+        True,
+    ),
     ("dial tcp6 [::1]:1: connect: connection refused", "refused", None, "[::1]:1", True),
     ("read tcp [::1]:40000->[::1]:80: i/o timeout", "timeout_reading", "[::1]:40000", "[::1]:80", True),
     (f"write tcp {A}->{B}: i/o timeout", "timeout_writing", A, B, True),
@@ -53,7 +72,13 @@ CASES = [
         True,
     ),
     # the socket that was read from failed, the line names the one that was written to
-    (f"http: proxy error: readfrom tcp {A}->{B}: splice: connection reset by peer", "reset", None, None, True),
+    (
+        f"http: proxy error: readfrom tcp {A}->{B}: splice: connection reset by peer",
+        "reset",
+        None,
+        None,
+        True,
+    ),
     # two sockets in one line: the innermost failed
     (
         f"readfrom tcp {A}->{B}: read tcp 10.0.0.1:80->10.0.0.2:50000: read: connection reset by peer",
@@ -84,7 +109,9 @@ def test_other_pairs_of_a_line_are_kept_apart() -> None:
     found = parse(f"readfrom tcp {A}->{B}: splice: connection reset by peer")
     assert found is not None
     assert found.also == ((A, B),)
-    found = parse(f"readfrom tcp {A}->{B}: read tcp 10.0.0.1:80->10.0.0.2:50000: read: connection reset by peer")
+    found = parse(
+        f"readfrom tcp {A}->{B}: read tcp 10.0.0.1:80->10.0.0.2:50000: read: connection reset by peer"
+    )
     assert found is not None
     assert found.also == ((A, B),)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from tcpwhy.evidence import Source
 from tcpwhy.tables.logs import LogReading, dialects, read_log
 
@@ -47,17 +48,28 @@ def test_wrappers_are_taken_off_and_their_zone_counts(tmp_path: Path) -> None:
     ns = UTC + 669_794_202
     wrapped = {
         "cri": f"2023-05-05T17:33:07.669794202Z stderr F {GO_TIMED}",
-        "docker": json.dumps({"log": GO_TIMED + "\n", "stream": "stderr", "time": "2023-05-05T17:33:07.669794202Z"}),
+        "docker": json.dumps(
+            {"log": GO_TIMED + "\n", "stream": "stderr", "time": "2023-05-05T17:33:07.669794202Z"}
+        ),
         "kubectl": f"[pod/gw-1/gateway] 2023-05-05T17:33:07.669794202Z {GO_TIMED}",
         "rfc3339 syslog": f"2023-05-05T19:33:07.669794202+02:00 host gateway[12]: {GO_TIMED}",
-        "elastic": json.dumps({"_source": {"@timestamp": "2023-05-05T17:33:07.669794202Z", "message": GO_TIMED}}),
-        "zap": json.dumps({"ts": "2023-05-05T17:33:07.669794202Z", "msg": "upstream", "error": GO}).replace(">", "\\u003e"),
+        "elastic": json.dumps(
+            {"_source": {"@timestamp": "2023-05-05T17:33:07.669794202Z", "message": GO_TIMED}}
+        ),
+        "zap": json.dumps({"ts": "2023-05-05T17:33:07.669794202Z", "msg": "upstream", "error": GO}).replace(
+            ">", "\\u003e"
+        ),
     }
     for name, line in wrapped.items():
         reading = read(tmp_path / "x.log", line + "\n")
         assert reading.events, name
         event = reading.events[0]
-        assert (event.time_ns, event.kind, event.local, event.remote) == (ns, "reset", "10.0.0.1:5000", "10.0.0.2:80"), name
+        assert (event.time_ns, event.kind, event.local, event.remote) == (
+            ns,
+            "reset",
+            "10.0.0.1:5000",
+            "10.0.0.2:80",
+        ), name
 
 
 def test_syslog_prefix_without_year_leaves_the_time_to_the_line(tmp_path: Path) -> None:
@@ -82,9 +94,12 @@ def test_parts_of_a_container_line_are_joined(tmp_path: Path) -> None:
 def test_stream_sessions_give_the_local_port(tmp_path: Path) -> None:
     p = "2026/11/21 07:00:00 [info] 9#9: *34 "
     text = (
-        p + "client 127.0.0.1:35410 connected to 127.0.0.1:18003\n"
-        + p + "proxy 127.0.0.1:48836 connected to 127.0.0.1:18081\n"
-        + p.replace("*34", "*35") + "proxy 127.0.0.1:48840 connected to 127.0.0.1:18081\n"
+        p
+        + "client 127.0.0.1:35410 connected to 127.0.0.1:18003\n"
+        + p
+        + "proxy 127.0.0.1:48836 connected to 127.0.0.1:18081\n"
+        + p.replace("*34", "*35")
+        + "proxy 127.0.0.1:48840 connected to 127.0.0.1:18081\n"
         + p.replace("info", "error")
         + "recv() failed (104: Connection reset by peer) while proxying and reading from upstream, client: 127.0.0.1,"
         ' server: 127.0.0.1:18003, upstream: "127.0.0.1:18081", bytes from/to client:7/0, bytes from/to upstream:0/7\n'
@@ -98,8 +113,11 @@ def test_stream_sessions_give_the_local_port(tmp_path: Path) -> None:
 def test_broken_header_over_several_lines(tmp_path: Path) -> None:
     p = "2026/11/21 07:00:00 [error] 9#9: "
     text = (
-        p + '*30 broken header: "GET / HTTP/1.0\r\nHost: x\r\n\r\n" while reading PROXY protocol, client: 127.0.0.1,'
-        " server: 127.0.0.1:18001\n" + p + "*31 connect() failed (111: Connection refused) while connecting to upstream,"
+        p
+        + '*30 broken header: "GET / HTTP/1.0\r\nHost: x\r\n\r\n" while reading PROXY protocol, client: 127.0.0.1,'
+        " server: 127.0.0.1:18001\n"
+        + p
+        + "*31 connect() failed (111: Connection refused) while connecting to upstream,"
         ' client: 127.0.0.1, upstream: "http://127.0.0.1:1/"\n'
     )
     reading = read(tmp_path / "x.log", text)
@@ -134,7 +152,7 @@ REAL = [
     GO_TIMED,
     "2023/05/05 15:03:34 http: proxy error: readfrom tcp 10.0.0.1:56344->10.0.0.2:80: write tcp 10.0.0.1:56344->10.0.0.2:80:"
     " write: broken pipe",
-    'May 05 17:33:07 host nginx: 2026/11/21 06:59:55 [error] 1#1: *1 connect() failed (111: Connection refused) while '
+    "May 05 17:33:07 host nginx: 2026/11/21 06:59:55 [error] 1#1: *1 connect() failed (111: Connection refused) while "
     'connecting to upstream, client: 127.0.0.1, request: "GET / HTTP/1.1", upstream: "http://127.0.0.1:1/", host: "h"',
     '{"log":"2023/05/05 17:33:07 http: proxy error: EOF\\n","time":"2023-05-05T17:33:07Z"}',
     "2023-05-05T17:33:07.669794202Z stderr P dial tcp [::1]:80: i/o timeout",
@@ -142,7 +160,10 @@ REAL = [
 
 
 @settings(max_examples=150, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.sampled_from(REAL), st.integers(0, 200), st.binary(max_size=12)), max_size=6), st.binary(max_size=200))
+@given(
+    st.lists(st.tuples(st.sampled_from(REAL), st.integers(0, 200), st.binary(max_size=12)), max_size=6),
+    st.binary(max_size=200),
+)
 def test_changed_lines_never_raise(tmp_path: Path, parts: list[tuple[str, int, bytes]], noise: bytes) -> None:
     lines = [line.encode()[:at] + patch + line.encode()[at + len(patch) // 2 :] for line, at, patch in parts]
     reading = read(tmp_path / "x.log", b"\n".join([*lines, noise, *lines]))
@@ -153,7 +174,13 @@ def test_changed_lines_never_raise(tmp_path: Path, parts: list[tuple[str, int, b
 
 
 @settings(max_examples=100, deadline=2000)
-@given(st.sampled_from([" tcp ", "->", "read tcp ", "[error] ", "*1 ", ": ", "(", "1", "{", '"', "client: ", "%"]), st.integers(1, 4000), st.text(max_size=50))
+@given(
+    st.sampled_from(
+        [" tcp ", "->", "read tcp ", "[error] ", "*1 ", ": ", "(", "1", "{", '"', "client: ", "%"]
+    ),
+    st.integers(1, 4000),
+    st.text(max_size=50),
+)
 def test_repetition_is_never_slow(part: str, count: int, end: str) -> None:
     text = ("2026/11/21 06:59:55 [error] 1#1: *1 read tcp " + part * count + end)[:16384]
     began = time.monotonic()

@@ -105,7 +105,7 @@ def shown_path(path: Path, places: Iterable[tuple[Path, str]]) -> str:
         if path.is_relative_to(folder):
             relative = path.relative_to(folder).as_posix()
             text = relative if not name else name if relative == "." else f"{name}/{relative}"
-            if best is None or len(folder.parts) > best[0]:
+            if best is None or len(folder.parts) >= best[0]:
                 best = (len(folder.parts), text)
     return best[1] if best else path.as_posix()
 

@@ -11,7 +11,7 @@ import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol, cast
+from typing import IO, BinaryIO, Literal, Protocol, cast
 
 Compression = Literal["gzip", "xz", "bzip2", "zstd", "lz4"]
 
@@ -132,7 +132,7 @@ def open_plain(path: Path) -> Iterator[BinaryIO]:
         if compression is None:
             yield source
         elif compression in ("zstd", "lz4"):
-            with _through_program(compression, source) as plain:
+            with path.open("rb", buffering=0) as unread, _through_program(compression, unread) as plain:
                 yield plain
         else:
             make: dict[str, Callable[[], _Decompressor]] = {
@@ -145,7 +145,7 @@ def open_plain(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def _through_program(compression: str, source: BinaryIO) -> Iterator[BinaryIO]:
+def _through_program(compression: str, source: IO[bytes] | io.RawIOBase) -> Iterator[BinaryIO]:
     program = shutil.which(compression)
     if program is None:
         raise CompressionError(f"the program {compression} is not installed, which decompresses this file")

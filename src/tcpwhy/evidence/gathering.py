@@ -44,6 +44,7 @@ class Gathering:
         self._unknown: dict[str, int] = {}
         self._seen_folders: set[tuple[int, int]] = set()
         self._alone = False
+        self._depths: dict[Path, int] = {}
 
     # Arguments
 
@@ -99,7 +100,7 @@ class Gathering:
         folders = []
         for argument in arguments:
             path = _absolute(_split(argument)[1])
-            folders.append(path if path.is_dir() else path.parent)
+            folders.append(path if _exists(str(path)) and path.is_dir() else path.parent)
         root = Path(os.path.commonpath(folders))
         self.places.append((root, ""))
         return root
@@ -295,19 +296,19 @@ class Gathering:
         self.settings = Settings(vantage=vantage, service=service)
 
     def _unpacked(self, archive: Path, shown: str) -> Path | None:
-        if self._budget.depth <= 0:
+        around = [depth for outer, depth in self._depths.items() if archive.is_relative_to(outer)]
+        depth = max(around, default=0) + 1
+        if depth > self._budget.depth:
             self.losses.append(f"{shown}: archives are nested too deeply; passed over")
             return None
         folder = private_folder()
         self.temporary.append(folder)
         self.places.append((folder, shown))
-        self._budget.depth -= 1
+        self._depths[folder] = depth
         try:
             losses = unpack(archive, folder, self._budget, _may_be_evidence)
         except OSError as error:
             losses = [f"cannot be unpacked ({error.strerror or error})"]
-        finally:
-            self._budget.depth += 1
         self.losses += [f"{shown}: {loss}" for loss in losses]
         return folder
 

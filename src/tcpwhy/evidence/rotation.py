@@ -93,12 +93,15 @@ def group_rotated(paths: Sequence[Path], times: Times) -> list[Group]:
     begins when the one before has ended. Where an end is not known (a long compressed capture), a form of name that only
     rotation writes (`x.pcap1`, `x_00001_20260101120000.pcap`, `x-2026-01-01T12.pcap`) is believed, a bare number is not.
     """
-    bases: dict[tuple[Path, str], list[tuple[Path, _Name]]] = {}
+    bases: dict[tuple[Path, str, str], list[tuple[Path, _Name]]] = {}
     for path in sorted(paths):
         taken = _taken_apart(path)
-        bases.setdefault((path.parent, taken.base), []).append((path, taken))
+        ending = _ENDING.search(plain_name(path.name))
+        bases.setdefault((path.parent, taken.base, ending.group().lower() if ending else ""), []).append(
+            (path, taken)
+        )
     groups: list[Group] = []
-    for (_folder, base), members in sorted(bases.items()):
+    for (_folder, base, _ending), members in sorted(bases.items()):
         ordered = in_order([path for path, _ in members], times)
         if len(members) > 1 and _follow(ordered, times, certain=all(name.certain for _, name in members)):
             groups.append(Group(base.rstrip("._- ") or stem(ordered[0].name), tuple(ordered)))
