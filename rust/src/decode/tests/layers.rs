@@ -72,7 +72,8 @@ fn a_tunnel_port_alone_is_no_tunnel() {
     let inner = ethernet(0x0800, &plain_v4());
     for flags in [0x00, 0x0c, 0x48, 0xff] {
         let body = udp(4789, &join(&[&[flags, 0, 0, 0, 0, 0, 77, 0], &inner]));
-        let packet = whole(101, &ipv4(17, &body));
+        let bytes = ipv4(17, &body);
+        let packet = whole(101, &bytes);
         assert_eq!((packet.inner, packet.tunnels.depth), (Inner::Other, 0), "flags {flags:#x}");
     }
     for head in [[0x40, 0, 0x65, 0x58], [0, 0x80, 0x65, 0x58], [0, 0, 0x12, 0x34], [0x3f, 0, 0x65, 0x58]] {
