@@ -8,6 +8,8 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import duckdb
 
+from tcpwhy.tables.flows import query
+
 MAX_WINDOWS = 16
 """Pieces of time in which a pair of clocks is compared, so that drift shows."""
 
@@ -130,7 +132,8 @@ def handshake_links(db: duckdb.DuckDBPyConnection) -> list[Link]:
     A SYN seen at x and at y bounds how far y is ahead from above (it took some time), its SYN-ACK seen at both from below, as NTP does
     (RFC 5905 section 8). The bounds are as narrow as the fastest packets allow, in windows of time.
     """
-    rows = db.execute(
+    rows = query(
+        db,
         f"""
         WITH sample AS (
             SELECT fx.vantage AS x, fy.vantage AS y, fy.client_syn_ns AS at_ns,
@@ -151,8 +154,8 @@ def handshake_links(db: duckdb.DuckDBPyConnection) -> list[Link]:
         )
         SELECT x, y, part, min(at_ns) AS at_ns, max(low) AS low, min(high) AS high, count(*) AS samples
         FROM placed GROUP BY x, y, part ORDER BY x, y, part
-        """
-    ).fetchall()
+        """,
+    )
     pairs: dict[tuple[int, int], list[tuple[int, int, int, int]]] = {}
     for x, y, _, at_ns, low, high, samples in rows:
         pairs.setdefault((x, y), []).append((at_ns, low, high, samples))

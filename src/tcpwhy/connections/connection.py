@@ -11,8 +11,7 @@ from tcpwhy.connections.packet import ACK, FIN, RST, SYN, Endpoint, Packet, Side
 if TYPE_CHECKING:
     from tcpwhy.connections.failure import Failure
     from tcpwhy.connections.topology import Topology
-    from tcpwhy.tables.logs import LogEvent
-    from tcpwhy.tables.sockets import SocketTable
+    from tcpwhy.tables.sockets import Sockets
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -159,6 +158,8 @@ def _hops(sightings: Iterable[Sighting]) -> int | None:
 class Connection:
     """The flows that are one TCP connection; addresses are those at the place nearest to the client."""
 
+    number: int
+    """Unique in the case: the table `member` has it."""
     client: Endpoint
     server: Endpoint
     places: tuple[str, ...]
@@ -174,8 +175,7 @@ class Connection:
     """Attempts with the same addresses before this one, the latest first."""
     later: list[Connection] = dataclasses.field(default_factory=list)
     failure: Failure | None = None
-    logs: list[LogEvent] = dataclasses.field(default_factory=list)
-    sockets: Mapping[str, SocketTable] = dataclasses.field(default_factory=dict)
+    sockets: Mapping[str, Sockets] = dataclasses.field(default_factory=dict)
     """Socket tables of the vantage points that have a state."""
 
     def sent(self, *, by: Side | None = None, syn: bool | None = None, seen_at: str | None = None) -> list[Segment]:

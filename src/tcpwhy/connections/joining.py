@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import duckdb
 
-from tcpwhy.tables.flows import seq_distance_sql
+from tcpwhy.tables.flows import query, seq_distance_sql
 
 SLACK = 1 << 20
 """Bytes by which sequence ranges of one connection may lie apart at two places: a large receive window (RFC 7323 section 2.2 allows
@@ -35,7 +35,8 @@ def join_flows(db: duckdb.DuckDBPyConnection) -> None:
             _near("y.server_low", "x.server_high"),
         ]
     )
-    db.execute(
+    query(
+        db,
         f"""
         CREATE TABLE pair AS
         WITH side AS (
@@ -94,23 +95,25 @@ def join_flows(db: duckdb.DuckDBPyConnection) -> None:
         SELECT x, y, min(basis) AS basis FROM (
             FROM same_isn UNION ALL FROM near UNION ALL FROM both_isn UNION ALL FROM isn_and_timestamps UNION ALL FROM payload
         ) GROUP BY x, y ORDER BY x, y
-        """
+        """,
     )
-    db.execute("CREATE TABLE member AS SELECT id, id AS connection FROM flow")
+    query(db, "CREATE TABLE member AS SELECT id, id AS connection FROM flow")
     for _ in range(ROUNDS):
-        changed = db.execute(
+        changed = query(
+            db,
             """
             SELECT count(*) FROM pair JOIN member mx ON mx.id = pair.x JOIN member my ON my.id = pair.y
             WHERE my.connection < mx.connection
-            """
-        ).fetchone()
-        if changed is None or changed[0] == 0:
+            """,
+        )
+        if changed[0][0] == 0:
             break
-        db.execute(
+        query(
+            db,
             """
             CREATE OR REPLACE TABLE member AS
             SELECT m.id, least(m.connection, coalesce(min(other.connection), m.connection)) AS connection
             FROM member m LEFT JOIN pair ON pair.x = m.id LEFT JOIN member other ON other.id = pair.y
             GROUP BY m.id, m.connection ORDER BY m.id
-            """
+            """,
         )

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import duckdb
 
+from tcpwhy.tables.flows import query
+
 MARGIN_NS = 500_000_000
 """A capture counts as running at a moment only if it runs so much before and after it, clocks being uncertain."""
 
@@ -79,7 +81,8 @@ def learn(
     db: duckdb.DuckDBPyConnection, names: Sequence[str]
 ) -> tuple[dict[tuple[str, str, int], Siblings], dict[tuple[str, str], Siblings], dict[tuple[str, str], int]]:
     """What `Topology` keeps of the joined flows: siblings by server, by server address, and the order of places."""
-    db.execute(
+    query(
+        db,
         """
         CREATE OR REPLACE TABLE position AS
         SELECT connection, vantage, any_value(server_ip) AS server_ip, any_value(server_port) AS server_port,
@@ -90,10 +93,11 @@ def learn(
                 AS hops,
             min(CASE WHEN client_syns = 1 AND server_syn_acks = 1 THEN server_syn_ns - client_syn_ns END) AS answered_ns
         FROM flow JOIN member USING (id) GROUP BY connection, vantage
-        """
+        """,
     )
     before: dict[tuple[str, str], int] = {}
-    for x, y, count in db.execute(
+    for x, y, count in query(
+        db,
         """
         SELECT px.vantage, py.vantage, count(*)
         FROM position px JOIN position py USING (connection)
@@ -102,18 +106,18 @@ def learn(
             AND (px.hops < py.hops OR px.hops = py.hops AND px.answered_ns > py.answered_ns
                  OR (px.hops IS NULL OR py.hops IS NULL) AND px.answered_ns > py.answered_ns)
         GROUP BY ALL ORDER BY ALL
-        """
-    ).fetchall():
+        """,
+    ):
         before[names[x], names[y]] = count
-    db.execute("CREATE OR REPLACE TABLE before_count (x INTEGER, y INTEGER, n BIGINT)")
+    query(db, "CREATE OR REPLACE TABLE before_count (x INTEGER, y INTEGER, n BIGINT)")
     number = {name: at for at, name in enumerate(names)}
     rows = [(number[x], number[y], count) for (x, y), count in before.items()]
-    if rows:
-        db.executemany("INSERT INTO before_count VALUES (?, ?, ?)", rows)
+    for row in rows:
+        query(db, "INSERT INTO before_count VALUES (?, ?, ?)", row)
     found: list[dict[tuple[str, str, int], Siblings]] = []
     for port in ("px.server_port", "0"):
         grouped: dict[tuple[str, str, int], tuple[int, dict[str, int], dict[str, int]]] = {}
-        query = f"""
+        siblings_sql = f"""
             WITH reach AS (
                 SELECT px.vantage AS x, px.server_ip, {port} AS server_port, px.connection, py.vantage AS y,
                     count(*) OVER (PARTITION BY px.vantage, px.connection) AS others
@@ -125,7 +129,7 @@ def learn(
             SELECT x, server_ip, server_port, y, count(*) AS seen, count(*) FILTER (others = 1) AS alone
             FROM reach GROUP BY ALL ORDER BY ALL
         """
-        for x, ip, server_port, y, seen, alone in db.execute(query).fetchall():
+        for x, ip, server_port, y, seen, alone in query(db, siblings_sql):
             entry = grouped.setdefault((names[x], ip, server_port), (0, {}, {}))
             entry[1][names[y]] = seen
             entry[2][names[y]] = alone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import duckdb
 
@@ -37,12 +38,18 @@ def seq_distance_sql(start: str, end: str) -> str:
 
 def connect(temporary_folder: str | None = None) -> duckdb.DuckDBPyConnection:
     """A database in memory that reaches nothing outside what is read into it."""
-    settings: dict[str, str | bool | int | float | list[str]] = {"memory_limit": MEMORY_LIMIT, "TimeZone": "UTC"}
+    settings: dict[str, str | bool | int | float | list[str]] = {"memory_limit": MEMORY_LIMIT}
     if temporary_folder:
         settings["temp_directory"] = temporary_folder
     db = duckdb.connect(":memory:", config=settings)
-    db.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false; SET preserve_insertion_order = true")
+    for setting in ("autoinstall_known_extensions", "autoload_known_extensions"):
+        query(db, f"SET {setting} = false")
     return db
+
+
+def query(db: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """Runs one statement to its end and gives all its rows: a result left open would block the next statement."""
+    return db.execute(sql, list(parameters)).fetchall()
 
 
 def load_flows(db: duckdb.DuckDBPyConnection, indexes: Sequence[VantageIndex]) -> None:
@@ -60,9 +67,10 @@ def load_flows(db: duckdb.DuckDBPyConnection, indexes: Sequence[VantageIndex]) -
         parts.append(f"SELECT {number}::INTEGER AS vantage, * FROM read_parquet('{path}')")
     if not parts:
         raise ValueError("no vantage point has a capture")
-    db.execute("CREATE TABLE raw AS " + " UNION ALL BY NAME ".join(parts))
+    query(db, "CREATE TABLE raw AS " + " UNION ALL BY NAME ".join(parts))
     low, high = f"< {EPHEMERAL_FROM}", f">= {EPHEMERAL_FROM}"
-    db.execute(
+    query(
+        db,
         f"""
         CREATE TABLE turn AS
         WITH vote AS (
@@ -86,13 +94,14 @@ def load_flows(db: duckdb.DuckDBPyConnection, indexes: Sequence[VantageIndex]) -
         )
         SELECT ip_a, port_a, ip_b, port_b, arg_min(client_is_a, (basis, first_ns)) AS client_is_a, min(basis) AS turned_by
         FROM vote GROUP BY ALL
-        """
+        """,
     )
     ends = []
     for column in HALF_COLUMNS:
         ends.append(f"CASE WHEN client_is_a THEN {column}_a ELSE {column}_b END AS client_{column}")
         ends.append(f"CASE WHEN client_is_a THEN {column}_b ELSE {column}_a END AS server_{column}")
-    db.execute(
+    query(
+        db,
         f"""
         CREATE TABLE flow AS
         SELECT (vantage::BIGINT << 32) | flow AS id, vantage, flow, turned_by,
@@ -104,6 +113,7 @@ def load_flows(db: duckdb.DuckDBPyConnection, indexes: Sequence[VantageIndex]) -
             timestamp_anchors, payload_anchors, chains
         FROM raw JOIN turn USING (ip_a, port_a, ip_b, port_b)
         ORDER BY id
-        """
+        """,
     )
-    db.execute("DROP TABLE raw; DROP TABLE turn")
+    query(db, "DROP TABLE raw")
+    query(db, "DROP TABLE turn")

@@ -1,0 +1,287 @@
+"""Evidence goes in; its index, its connections and its diagnosis come out: the object behind `tcpwhy.open_case()`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tcpwhy import _core
+from tcpwhy.evidence import Evidence, EvidenceError, VantagePoint, open_evidence
+from tcpwhy.tables.index import VantageIndex, ensure_index, index_home
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from tcpwhy.connections.assembly import Assembly
+    from tcpwhy.connections.connection import Connection
+    from tcpwhy.diagnosis.diagnose import Diagnosis
+    from tcpwhy.diagnosis.finding import Finding
+    from tcpwhy.diagnosis.ladder import Ladder
+
+Progress = Callable[[str, int, int], None]
+"""Called with a vantage point's name, the bytes of its captures read so far, and all of them."""
+
+
+class ArrowTable(Protocol):
+    """Rows in columns; speaks the Arrow PyCapsule interface, which pyarrow, Polars, DuckDB, pandas and others read."""
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns, in order."""
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """All rows as tuples, in the order of `columns`."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The table as an Arrow C stream."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Indexed:
+    """One vantage point's index, as `tcpwhy index` reports it."""
+
+    name: str
+    files: int
+    packets: int
+    flows: int
+    index_bytes: int
+    seconds: float
+    refreshed: bool
+    """False where the index was there and still good."""
+
+
+class Case:
+    """A case, opened. A context manager: closing it leaves nothing behind but the index."""
+
+    def __init__(self, evidence: Evidence, *, index: bool, progress: Progress | None) -> None:
+        """Use `tcpwhy.open_case()`."""
+        self.evidence = evidence
+        self._keep = index
+        self._progress = progress
+        self._undo = contextlib.ExitStack()
+        self._undo.callback(evidence.close)
+        self._indexed: list[tuple[VantageIndex, Indexed]] | None = None
+        self._assembly: Assembly | None = None
+        self._db: duckdb.DuckDBPyConnection | None = None
+
+    def __enter__(self) -> Case:
+        """The case itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes it, whatever happened."""
+        self.close()
+
+    def close(self) -> None:
+        """Removes what was unpacked or kept for the time being. May be called twice."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+            self._assembly = None
+        self._undo.close()
+
+    # ---- the index
+
+    def index(self) -> list[Indexed]:
+        """Builds or refreshes the index of each vantage point, and says what it holds."""
+        return [indexed for _, indexed in self._indexes()]
+
+    def vantage_indexes(self) -> list[VantageIndex]:
+        """The index of each vantage point that has captures, in the order of their names."""
+        return [index for index, _ in self._indexes()]
+
+    def _indexes(self) -> list[tuple[VantageIndex, Indexed]]:
+        if self._indexed is None:
+            homes: dict[tuple[Path, bool], Path] = {}
+            built = []
+            for point in self.evidence.vantage_points:
+                if point.captures:
+                    built.append(self._index_of(point, homes))
+            self._indexed = built
+        return self._indexed
+
+    def _index_of(self, point: VantagePoint, homes: dict[tuple[Path, bool], Path]) -> tuple[VantageIndex, Indexed]:
+        captures = [self._on_disk(path) for path in point.captures]
+        in_case = self.evidence.root.is_dir() and all(path.is_relative_to(self.evidence.root) for path in captures)
+        beside = self.evidence.root if in_case else captures[0].parent
+        keep = self._keep and not any(self.evidence.is_temporary(path) for path in captures)
+        if (beside, keep) not in homes:
+            homes[beside, keep] = self._undo.enter_context(index_home(beside, str(beside), keep))
+        total = sum(path.stat().st_size for path in captures)
+        progress = None if self._progress is None else lambda done: self._tell(point.name, done, total)
+        start = time.monotonic()
+        index, refreshed = ensure_index(point.name, captures, homes[beside, keep], progress)
+        if refreshed:
+            self._tell(point.name, total, total)
+        size = index.flows_path.stat().st_size + index.frames_path.stat().st_size
+        seconds = time.monotonic() - start
+        return index, Indexed(point.name, len(captures), index.packets, index.flows, size, seconds, refreshed)
+
+    def _tell(self, name: str, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress(name, done, total)
+
+    def _on_disk(self, path: Path) -> Path:
+        """The capture itself; standard input is kept in a private file, for its packets are read again."""
+        if str(path) != "-":
+            return path.resolve()
+        import shutil
+        import sys
+
+        folder = Path(self._undo.enter_context(tempfile.TemporaryDirectory(prefix="tcpwhy-")))
+        kept = folder / "stdin"
+        with kept.open("wb") as out:
+            shutil.copyfileobj(sys.stdin.buffer, out)
+        self.evidence.places.append((kept, "-"))
+        self.evidence.temporary.append(folder)
+        return kept
+
+    def files_of(self, index: VantageIndex) -> list[str]:
+        """The names of a vantage point's captures, as reports print them."""
+        return [self.evidence.shown(path) for path in index.paths]
+
+    # ---- tables
+
+    def database(self) -> duckdb.DuckDBPyConnection:
+        """The joined flows of all vantage points, in DuckDB: tables `flow`, `pair` and `member`."""
+        if self._db is None:
+            from tcpwhy.connections.joining import join_flows
+            from tcpwhy.tables.flows import connect, load_flows
+
+            indexes = self.vantage_indexes()
+            if not indexes:
+                raise EvidenceError(str(self.evidence.root), "holds no capture", "flows and connections come from captures")
+            folder = self._undo.enter_context(tempfile.TemporaryDirectory(prefix="tcpwhy-"))
+            self._db = connect(folder)
+            load_flows(self._db, indexes)
+            join_flows(self._db)
+        return self._db
+
+    def assembly(self) -> Assembly:
+        """What builds connections from the joined flows."""
+        if self._assembly is None:
+            from tcpwhy.connections.assembly import Assembly
+            from tcpwhy.tables.addresses import read_addresses
+
+            addresses: dict[str, frozenset[str]] = {}
+            offsets: dict[str, float] = {}
+            for point in self.evidence.vantage_points:
+                own = (read_addresses(point.state) if point.state else None) or frozenset()
+                addresses[point.name] = own | frozenset(point.addresses)
+                if point.clock_offset_s is not None:
+                    offsets[point.name] = point.clock_offset_s
+            indexes = self.vantage_indexes()
+            self._assembly = Assembly(
+                self.database(),
+                indexes,
+                file_names={index.name: self.files_of(index) for index in indexes},
+                clock_offsets_s=offsets,
+                addresses=addresses,
+            )
+        return self._assembly
+
+    def flows(self) -> ArrowTable:
+        """A row a flow at a vantage point; columns as docs/tables.md lists them."""
+        from tcpwhy.tables.relation import DuckTable
+
+        names = ", ".join(f"({number}, '{_quoted(index.name)}')" for number, index in enumerate(self.vantage_indexes()))
+        return DuckTable(
+            self.database(),
+            f"""SELECT name AS vantage_point, connection, flow.* EXCLUDE (id, vantage, timestamp_anchors, payload_anchors, chains)
+                FROM flow JOIN member USING (id) JOIN (VALUES {names}) AS vantage_name(number, name) ON number = vantage
+                ORDER BY id""",
+        )
+
+    def connections(self, where: str | None = None, failed: bool = False) -> ArrowTable:
+        """A row a connection; columns as docs/tables.md lists them. `where` compares them, `failed` keeps only failed ones.
+
+        Raises tcpwhy.expression.ExpressionError where `where` is none that can be read.
+        """
+        from tcpwhy.diagnosis.listing import connection_table
+
+        return connection_table(self, where, failed)
+
+    def packets(self, connection: str) -> ArrowTable:
+        """The packets of a connection (`A:p-B:p`) at all vantage points; columns as docs/tables.md lists them."""
+        from tcpwhy.diagnosis.listing import packet_table
+
+        return packet_table(self, connection)
+
+    # ---- answers
+
+    def diagnosis(
+        self,
+        *,
+        connection: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        cause: str | None = None,
+        slow_s: float = 3.0,
+        filter: str | None = None,
+    ) -> Diagnosis:
+        """Finds what failed and says why: the report and its ladders. The arguments narrow what is examined.
+
+        `connection` is `A:p-B:p`, either way round; `since` and `until` are ISO 8601 times, local where they name no zone; `cause` keeps
+        one cause's findings; `filter` takes pcap-filter's everyday words. Raises EvidenceError where one of them cannot be read.
+        """
+        from tcpwhy.diagnosis.diagnose import Narrowed, diagnose
+
+        return diagnose(self, Narrowed(connection, since, until, cause, filter, slow_s))
+
+    def diagnose(self, **narrowed: Any) -> tuple[Finding, ...]:
+        """The findings alone, as typed objects; arguments as for `diagnosis`."""
+        return self.diagnosis(**narrowed).report.findings
+
+    def ladders(self, connection: str) -> tuple[Ladder, ...]:
+        """The ladder of each attempt with these addresses, in the order of time."""
+        from tcpwhy.diagnosis.drawing import draw
+
+        assembly = self.assembly()
+        found = self.find(connection)
+        return tuple(draw(one, assembly.clocks, whole=True) for one in found)
+
+    def find(self, connection: str) -> list[Connection]:
+        """All incarnations of a connection, by the addresses of any vantage point, with their failures told.
+
+        Raises EvidenceError where the text is no connection or names none of this case.
+        """
+        from tcpwhy.connections.selecting import find_connections, parse_connection
+        from tcpwhy.diagnosis.diagnose import parse_time
+
+        moment = parse_connection(connection)[2]
+        return find_connections(self.assembly(), connection, parse_time(moment) if moment else None)
+
+    def extract(self, connection: str, path: str | Path) -> int:
+        """Writes a connection's packets from every vantage point as pcapng, with comments where a finding points; how many."""
+        from tcpwhy.diagnosis.slicing import extract
+
+        return extract(self, connection, Path(path))
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")
+
+
+def open_case(
+    paths: str | Path | Sequence[str | Path],
+    *,
+    index: bool = True,
+    progress: Progress | None = None,
+    logs: Sequence[str | Path] = (),
+) -> Case:
+    """Opens a case: a folder, an archive of one, or captures, folders and archives, each plain or as `name=path`.
+
+    `index=False` leaves no index behind; `logs` are further logs, plain or as `name=path`.
+
+    Raises EvidenceError (as `tcpwhy.CaseError`) where an argument does not exist or nothing is evidence.
+    """
+    return Case(open_evidence(paths, logs=logs, sniff=_core.sniff), index=index, progress=progress)
+

@@ -1,0 +1,92 @@
+"""The client's SYN is lost on the way, and no repetition of it gets through.
+
+Mechanism.  The client sends SYN and repeats it (same sequence number, new IP ID, newer TSval) after one second, then with growing
+    gaps; a packet filter, a missing route or a broken link drops it before the server's host. The client gives up with a timeout.
+
+Signature.
+    at the client        0.000  client > server  S
+                         1.0    client > server  S      # again and again; nothing ever comes back
+    at the next place    nothing of it, although its capture runs and sees others
+
+    From the client's capture alone it cannot be told from an answer that is lost, or from a server that drops the SYN without a word.
+
+Source.  RFC 6298 section 2 and RFC 9293 section 3.8.1 (retransmission); Linux net/ipv4/tcp_timer.c tcp_retransmit_timer(),
+    net.ipv4.tcp_syn_retries and tcp_syn_linear_timeouts.
+
+Fix.  Look at what lies between the two places: packet filters and security groups first, then routes and links. Capture at each hop
+    between them until the SYN is seen to go in and not to come out.
+
+Not to be taken for.  synack-lost: there the SYN arrives and the answer is lost. reverse-path-filter, accept-queue-overflow and
+    vip-missing: there the SYN arrives at the host and the host drops it.
+"""
+
+from __future__ import annotations
+
+from tcpwhy.causes._verdict import Found, Open, RuledOut, Verdict, exhibit
+from tcpwhy.connections.connection import Connection
+from tcpwhy.connections.failure import Kind
+from tcpwhy.connections.packet import SYN
+from tcpwhy.connections.path import fate
+
+SUSPECT = "client_syns > 0 AND server_syn_acks = 0"
+REFERENCES = ("RFC 6298 section 2", "RFC 9293 section 3.8.1", "Linux net/ipv4/tcp_timer.c tcp_retransmit_timer()")
+
+
+def examine(connection: Connection) -> Verdict:
+    """Follows each SYN from the client as far as captures reach."""
+    failure = connection.failure
+    if failure is None or not failure.kind.in_handshake or not connection.syns:
+        return RuledOut("the client's SYN was answered and the connection established")
+    answers = [segment for segment in connection.segments if segment.sender == "server"]
+    if answers:
+        return RuledOut("the server's side answered the SYN", (exhibit(answers[0], connection, "an answer to the SYN"),))
+    if failure.kind is Kind.PROHIBITED or connection.icmp:
+        return RuledOut("the SYN was answered with an ICMP error")
+    revived = [other for other in connection.earlier if any(segment.flags & SYN for segment in other.sent(by="server"))]
+    if revived:
+        return RuledOut("the server answered an attempt just before this one from the same port")
+    fates = [fate(connection, syn) for syn in connection.syns]
+    farthest = max(fates, key=lambda one: connection.places.index(one.last_seen))
+    seen = tuple(exhibit(syn, connection, f"the SYN as {farthest.last_seen} saw it", farthest.last_seen)
+                 for syn in connection.syns if syn.seen_at(farthest.last_seen))[:3]  # fmt: skip
+    if farthest.missing_at is None:
+        return Open(
+            f"the SYN was seen at {farthest.last_seen} and never answered; nobody captured behind it",
+            (f"capture at {connection.server.ip} while it happens: if the SYN is not there, it was lost on the way",),
+            seen,
+            farthest.between,
+        )
+    if farthest.doubt is not None:
+        return Open(
+            f"the SYN is not in the capture of {farthest.missing_at}, but {farthest.doubt}",
+            (f"capture at {farthest.missing_at} again, complete and at the same time as {farthest.last_seen}",),
+            seen,
+            farthest.between,
+        )
+    behind = " and ".join(farthest.behind)
+    statement = f"the SYN was seen at {farthest.last_seen} and not at {behind}, whose capture ran and saw others"
+    return Found(
+        statement=statement,
+        exhibits=seen,
+        basis="two places",
+        where=farthest.between,
+        explanation=(
+            f"{connection.client} sent its SYN {len(connection.syns)} times. Each was seen as far as {farthest.last_seen}; none was seen at "
+            f"{behind}. The server never heard of the connection, so that nothing on the server's host can be the cause."
+        ),
+        at_ns=connection.syns[0].aligned_ns,
+        excludes={
+            "synack-lost": "no SYN reached the server, so that it had nothing to answer",
+            "reverse-path-filter": f"the SYN did not arrive at {farthest.missing_at}",
+            "accept-queue-overflow": f"the SYN did not arrive at {farthest.missing_at}",
+            "vip-missing": f"the SYN did not arrive at {farthest.missing_at}",
+            "arp-conflict": f"the SYN did not arrive at {farthest.missing_at}, and no other host answered it",
+            "asymmetric-drop": "the first packet of the connection was lost, which no firewall can have seen from one side only",
+            "timestamp-rejected": f"the SYN did not arrive at {farthest.missing_at}",
+            "peer-vanished": f"{farthest.missing_at} saw other packets meanwhile",
+        },
+        fix=(
+            f"find what drops TCP to {connection.server} between {farthest.between[0]} and {farthest.between[1]}: "
+            "packet filters and security groups first, then routes",
+        ),
+    )

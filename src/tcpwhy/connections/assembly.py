@@ -1,0 +1,343 @@
+"""Numbers of connections go in; the connections themselves, their packets fetched and matched across vantage points, come out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import duckdb
+
+from tcpwhy import _core
+from tcpwhy.connections.clocks import ClockFit, Link, align_clocks, handshake_links, packet_links, timestamp_link
+from tcpwhy.connections.connection import Connection, IcmpError, View
+from tcpwhy.connections.packet import Endpoint, Packet, Side, Sighting, packets_from_rows
+from tcpwhy.connections.segments import match_segments
+from tcpwhy.connections.topology import Topology, learn
+from tcpwhy.connections.triage import want
+from tcpwhy.tables.flows import query
+from tcpwhy.tables.index import VantageIndex
+
+FRAMES_PER_FLOW = 6_000
+"""Packets read of one flow: the first and the last half. A longer one is told by its ends."""
+
+SAMPLES_FOR_CLOCKS = 6
+"""Healthy connections read to relate two clocks where no handshake was seen at both places."""
+
+NAT_COPY_NS = 100_000_000
+"""A packet that a host forwards with other addresses leaves it within this time of entering it."""
+
+BATCH = 2_000
+"""Flows fetched by one call."""
+
+
+@dataclasses.dataclass(slots=True)
+class _FlowPackets:
+    """One row of the flow table with its packets."""
+
+    id: int
+    vantage: int
+    flow: int
+    client: Endpoint
+    server: Endpoint
+    unseen_acked_bytes: int
+    chains: list[int]
+    packets: list[tuple[Packet, int | None]] = dataclasses.field(default_factory=list)
+    left_out: int = 0
+
+
+class Assembly:
+    """Builds connections from the joined flows of a case."""
+
+    def __init__(
+        self,
+        db: duckdb.DuckDBPyConnection,
+        indexes: Sequence[VantageIndex],
+        *,
+        file_names: Mapping[str, Sequence[str]],
+        clock_offsets_s: Mapping[str, float],
+        addresses: Mapping[str, frozenset[str]],
+    ) -> None:
+        """`file_names`: by vantage point, its captures' names as the case's user knows them; `addresses`: hosts' own, where known."""
+        self.db = db
+        self.indexes = list(indexes)
+        self.names = [index.name for index in indexes]
+        self.file_names = file_names
+        self._clock_offsets_s = clock_offsets_s
+        self._addresses = addresses
+        self._frames: dict[int, _core.Frames] = {}
+        self.links: list[Link] = handshake_links(db)
+        self.clocks: dict[str, ClockFit] = {}
+        self._learned = learn(db, self.names)
+        self._basis = {x: basis for x, basis in query(db, "SELECT x, min(basis) FROM pair GROUP BY x")}
+        self.topology = self._topology()
+
+    def connections(self, numbers: Sequence[int]) -> dict[int, Connection]:
+        """The connections by number. Clocks are aligned on the way, with what their packets add to the handshakes."""
+        flows = self._fetch(numbers)
+        members: dict[int, list[_FlowPackets]] = {}
+        for number, flow in flows:
+            members.setdefault(number, []).append(flow)
+        self._align(members)
+        self.topology = self._topology()
+        built = {number: self._build(number, own) for number, own in sorted(members.items())}
+        self._relate(built)
+        return built
+
+    def _fetch(self, numbers: Sequence[int]) -> list[tuple[int, _FlowPackets]]:
+        want(self.db, numbers)
+        rows = query(
+            self.db,
+            """
+            SELECT connection, id, vantage, flow, client_ip, client_port, server_ip, server_port,
+                client_unseen_acked_bytes + server_unseen_acked_bytes, chains
+            FROM flow JOIN member USING (id) JOIN wanted USING (connection) ORDER BY connection, id
+            """,
+        )
+        flows = [
+            (connection, _FlowPackets(id_, vantage, flow, Endpoint(cip, cport), Endpoint(sip, sport), unseen, chains))
+            for connection, id_, vantage, flow, cip, cport, sip, sport, unseen, chains in rows
+        ]
+        for vantage in range(len(self.indexes)):
+            own = [flow for _, flow in flows if flow.vantage == vantage]
+            for start in range(0, len(own), BATCH):
+                self._read(vantage, own[start : start + BATCH])
+        return flows
+
+    def frames(self, vantage: int) -> _core.Frames:
+        """The frame reader of a vantage point."""
+        if vantage not in self._frames:
+            index = self.indexes[vantage]
+            self._frames[vantage] = _core.Frames(str(index.frames_path), [str(path) for path in index.paths])
+        return self._frames[vantage]
+
+    def _read(self, vantage: int, flows: list[_FlowPackets]) -> None:
+        index = self.indexes[vantage]
+        table, left_out = self.frames(vantage).packets([flow.chains for flow in flows], FRAMES_PER_FLOW)
+        interfaces = [
+            [interface.name or (f"interface {number}" if len(file.interfaces) > 1 else "") for number, interface in enumerate(file.interfaces)]
+            for file in index.files
+        ]
+        found = packets_from_rows(
+            table.columns, table.rows(), index.name, list(self.file_names[index.name]), interfaces, list(range(len(flows)))
+        )
+        # `copy_of` counts rows of the whole table: it is turned into the place in the flow's own list.
+        places: list[int] = []
+        for packet, copy_of in found:
+            own = flows[packet.flow]
+            places.append(len(own.packets))
+            own.packets.append((packet, None if copy_of is None else places[copy_of]))
+            own.left_out = left_out
+
+    def _align(self, members: Mapping[int, list[_FlowPackets]]) -> None:
+        """Adds what the fetched packets say of the clocks, and reads a few healthy connections where handshakes say nothing."""
+        known = {(min(link.x, link.y), max(link.x, link.y)) for link in self.links}
+        links = list(self.links)
+        groups = list(members.values())
+        missing = [
+            (x, y)
+            for x, y in query(
+                self.db,
+                """SELECT DISTINCT fx.vantage, fy.vantage FROM pair JOIN flow fx ON fx.id = pair.x JOIN flow fy ON fy.id = pair.y
+                   WHERE fx.vantage < fy.vantage ORDER BY 1, 2""",
+            )
+            if (x, y) not in known
+        ]
+        for x, y in missing:
+            sample = query(
+                self.db,
+                """SELECT DISTINCT m.connection FROM pair JOIN flow fx ON fx.id = pair.x JOIN flow fy ON fy.id = pair.y
+                   JOIN member m ON m.id = fx.id
+                   WHERE fx.vantage = ? AND fy.vantage = ? AND fx.client_packets > 1 AND fx.server_packets > 1
+                   ORDER BY 1 LIMIT ?""",
+                (x, y, SAMPLES_FOR_CLOCKS),
+            )
+            extra: dict[int, list[_FlowPackets]] = {}
+            for number, flow in self._fetch([row[0] for row in sample if row[0] not in members]):
+                extra.setdefault(number, []).append(flow)
+            groups.extend(extra.values())
+        for group in groups:
+            links.extend(link for link in self._links_of(group) if (link.x, link.y) not in known)
+        self.clocks = align_clocks(links, self.names, self._clock_offsets_s)
+
+    def _links_of(self, flows: Sequence[_FlowPackets]) -> list[Link]:
+        seen: dict[int, dict[Hashable, tuple[str, int]]] = {}
+        stamps: dict[int, list[tuple[int, int]]] = {}
+        for flow in flows:
+            once: dict[Hashable, tuple[str, int]] = {}
+            twice: set[Hashable] = set()
+            for packet, copy_of in flow.packets:
+                if packet.kind != "segment" or copy_of is not None:
+                    continue
+                sender = "client" if packet.source == flow.client else "server"
+                key = (sender, packet.flags, packet.seq, packet.ack, packet.length, packet.ts_value, packet.ts_echo, packet.ip_id)
+                if key in once:
+                    twice.add(key)
+                once[key] = (sender, packet.time_ns)
+                if sender == "client" and packet.ts_value is not None:
+                    stamps.setdefault(flow.vantage, []).append((packet.time_ns, packet.ts_value))
+            seen.setdefault(flow.vantage, {}).update({key: value for key, value in once.items() if key not in twice})
+        links = packet_links(seen)
+        related = {(link.x, link.y) for link in links}
+        places = sorted(stamps)
+        for number, x in enumerate(places):
+            for y in places[number + 1 :]:
+                if (x, y) not in related:
+                    link = timestamp_link(x, y, stamps[x], stamps[y])
+                    if link is not None:
+                        links.append(link)
+        return links
+
+    def aligned_ns(self, place: str, time_ns: int) -> int:
+        """A time of a place's clock on the common clock; unchanged where the place's clock could not be aligned."""
+        fit = self.clocks.get(place)
+        return time_ns - fit.offset_ns(time_ns) if fit else time_ns
+
+    def _topology(self) -> Topology:
+        by_server, by_ip, before = self._learned
+        running: dict[str, tuple[int, int] | None] = {}
+        lossy: dict[str, str] = {}
+        unseen = dict(
+            query(
+                self.db,
+                """SELECT vantage, sum(client_unseen_acked_bytes + server_unseen_acked_bytes) FROM flow
+                   WHERE client_packets > 0 AND server_packets > 0 GROUP BY 1""",
+            )
+        )
+        claims: dict[str, set[str]] = {}
+        for number, index in enumerate(self.indexes):
+            first, last = index.first_ns, index.last_ns
+            running[index.name] = (
+                None if first is None or last is None else (self.aligned_ns(index.name, first), self.aligned_ns(index.name, last))
+            )
+            if index.dropped:
+                lossy[index.name] = f"the capture says that it dropped {index.dropped} packets"
+            elif unseen.get(number):
+                lossy[index.name] = f"{unseen[number]} bytes were acknowledged that the capture never saw"
+            for claim in index.arp:
+                if claim.ip != "0.0.0.0":
+                    claims.setdefault(claim.ip, set()).add(claim.mac)
+        return Topology(
+            names=tuple(self.names),
+            running=running,
+            aligned={name: name in self.clocks or len(self.names) == 1 for name in self.names},
+            lossy=lossy,
+            addresses=self._addresses,
+            arp_claims={ip: frozenset(macs) for ip, macs in claims.items()},
+            by_server=by_server,
+            by_server_ip=by_ip,
+            before=before,
+        )
+
+    def _build(self, number: int, flows: list[_FlowPackets]) -> Connection:
+        by_place: dict[str, list[_FlowPackets]] = {}
+        for flow in flows:
+            by_place.setdefault(self.names[flow.vantage], []).append(flow)
+        views = {place: self._view(place, own) for place, own in by_place.items()}
+        # Nearest to the client first: by what most connections showed, else by this one's own hops.
+        rank = {
+            place: (sum(self.topology.is_before(other, place) for other in views), _own_hops(view), self.names.index(place))
+            for place, view in views.items()
+        }
+        places = tuple(sorted(views, key=lambda place: rank[place]))
+        views = {place: views[place] for place in places}
+        nearest = views[places[0]]
+        aligned = {place for place in places if place in self.clocks}
+        basis = sorted({self._basis[flow.id] for flow in flows if flow.id in self._basis})
+        connection = Connection(
+            number=number,
+            client=nearest.client,
+            server=nearest.server,
+            places=places,
+            views=views,
+            segments=match_segments(views, places, aligned),
+            icmp=[
+                IcmpError(packet, self.aligned_ns(self.names[flow.vantage], packet.time_ns))
+                for flow in flows
+                for packet, _ in flow.packets
+                if packet.kind == "icmp"
+            ],
+            topology=self.topology,
+            join_basis=", ".join(basis) if len(places) > 1 else "",
+        )
+        connection.icmp.sort(key=lambda error: error.aligned_ns)
+        return connection
+
+    def _view(self, place: str, flows: list[_FlowPackets]) -> View:
+        sightings: list[Sighting] = []
+        for flow in flows:
+            by_row: dict[int, Sighting] = {}
+            for row, (packet, copy_of) in enumerate(flow.packets):
+                if packet.kind != "segment":
+                    continue
+                sender: Side = "client" if packet.source == flow.client else "server"
+                if copy_of is not None and copy_of in by_row:
+                    by_row[copy_of].copies.append(packet)
+                    by_row[row] = by_row[copy_of]
+                    continue
+                by_row[row] = Sighting(packet, [packet], sender, self.aligned_ns(place, packet.time_ns))
+                sightings.append(by_row[row])
+        sightings.sort(key=lambda sighting: (sighting.time_ns, sighting.packet.file_number, sighting.packet.frame))
+        if len(flows) > 1:
+            sightings = _fold_translated(sightings)
+        # Where a host translates addresses, the client's side of it is where the client's packets are met first.
+        first = next((sighting for sighting in sightings if sighting.sender == "client"), None)
+        outer = next((flow for flow in flows if first is not None and first.packet.source == flow.client), flows[0])
+        times = [packet.time_ns for flow in flows for packet, _ in flow.packets]
+        window = self.topology.running.get(place)
+        last_ns = max(times, default=0)
+        return View(
+            place=place,
+            client=outer.client,
+            server=outer.server,
+            sightings=sightings,
+            first_ns=min(times, default=0),
+            last_ns=last_ns,
+            capture_last_ns=window[1] if window else self.aligned_ns(place, last_ns),
+            unseen_acked_bytes=sum(flow.unseen_acked_bytes for flow in flows),
+            left_out=max(flow.left_out for flow in flows),
+        )
+
+    def _relate(self, built: Mapping[int, Connection]) -> None:
+        """Tells each connection which attempts with its addresses came before and after it."""
+        groups: dict[Hashable, list[Connection]] = {}
+        for connection in built.values():
+            for place, view in connection.views.items():
+                groups.setdefault((place, view.client, view.server), []).append(connection)
+        for (place, _, _), group in groups.items():  # type: ignore[misc]
+            group.sort(key=lambda connection: connection.views[place].first_ns)
+            for number, connection in enumerate(group):
+                for before in reversed(group[:number]):
+                    if before not in connection.earlier:
+                        connection.earlier.append(before)
+                for after in group[number + 1 :]:
+                    if after not in connection.later:
+                        connection.later.append(after)
+
+
+def _own_hops(view: View) -> int:
+    client, server = view.hops
+    return (client or 0) - (server or 0)
+
+
+def _fold_translated(sightings: list[Sighting]) -> list[Sighting]:
+    """Folds what a host forwarded with other addresses into the packet that came in: copies of one packet at one place."""
+    kept: list[Sighting] = []
+    latest: dict[Any, Sighting] = {}
+    for sighting in sightings:
+        packet = sighting.packet
+        key = (sighting.sender, packet.flags, packet.seq, packet.ack, packet.length, packet.ts_value, packet.ip_id)
+        twin = latest.get(key)
+        if (
+            twin is not None
+            and twin.packet.flow != packet.flow
+            and sighting.time_ns - twin.time_ns <= NAT_COPY_NS
+            and all(copy.flow != packet.flow for copy in twin.copies)
+        ):
+            twin.copies.extend(sighting.copies)
+            continue
+        latest[key] = sighting
+        kept.append(sighting)
+    return kept
+
+

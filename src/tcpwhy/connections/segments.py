@@ -1,0 +1,125 @@
+"""Sightings of one connection at several places go in; segments, each with the places that saw it, come out."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+from tcpwhy.connections.connection import Segment, View
+from tcpwhy.connections.packet import Sighting, seq_before, seq_distance
+
+SAME_PACKET_NS = 500_000_000
+"""Two places that saw equal packets this far apart by aligned clocks saw two packets: a SYN-ACK or RST without timestamps and with IP
+ID 0 looks like the one before it."""
+
+
+def match_segments(views: Mapping[str, View], places: Sequence[str], aligned: set[str]) -> list[Segment]:
+    """The segments of both ends in the order of the common clock.
+
+    `places` are nearest to the client first; `aligned` are those on the common clock. A segment's numbers, timestamps and IP ID name
+    it; where offload cut the same bytes differently at another place, that place's sightings cover it.
+    """
+    segments: list[Segment] = []
+    for side, way in (("client", places), ("server", tuple(reversed(places)))):
+        own: list[Segment] = []
+        for place in way:
+            _add_place(own, [sighting for sighting in views[place].sightings if sighting.sender == side], place, aligned)
+        segments.extend(own)
+    segments.sort(key=lambda segment: (segment.aligned_ns, segment.packet.frame))
+    _mark_retransmissions(segments)
+    return segments
+
+
+def _key(sighting: Sighting) -> Hashable:
+    packet = sighting.packet
+    return (packet.flags, packet.seq, packet.ack, packet.length, packet.ts_value, packet.ts_echo, packet.ip_id)
+
+
+def _add_place(segments: list[Segment], sightings: Sequence[Sighting], place: str, aligned: set[str]) -> None:
+    by_key: dict[Hashable, list[Segment]] = {}
+    for segment in segments:
+        by_key.setdefault(_key(segment.first), []).append(segment)
+    unmatched: list[Sighting] = []
+    for sighting in sightings:
+        candidates = [
+            segment
+            for segment in by_key.get(_key(sighting), [])
+            if place not in segment.sightings and _same_time(segment.first, sighting, aligned)
+        ]
+        if candidates:
+            nearest = min(candidates, key=lambda segment: abs(segment.first.aligned_ns - sighting.aligned_ns))
+            nearest.sightings[place] = sighting
+        else:
+            unmatched.append(sighting)
+    known = list(segments)
+    for sighting in unmatched:
+        if not (sighting.packet.length and _cover(known, sighting, place, aligned)):
+            packet = sighting.packet
+            segments.append(
+                Segment(
+                    sender=sighting.sender,
+                    flags=packet.flags,
+                    seq=packet.seq,
+                    ack=packet.ack,
+                    length=packet.length,
+                    ts_value=packet.ts_value,
+                    ts_echo=packet.ts_echo,
+                    ip_id=packet.ip_id,
+                    sightings={place: sighting},
+                )
+            )
+
+
+def _same_time(segment: Sighting, sighting: Sighting, aligned: set[str]) -> bool:
+    if segment.vantage_point not in aligned or sighting.vantage_point not in aligned or sighting.packet.ip_id:
+        return True
+    return abs(segment.aligned_ns - sighting.aligned_ns) <= SAME_PACKET_NS
+
+
+def _cover(segments: Sequence[Segment], sighting: Sighting, place: str, aligned: set[str]) -> bool:
+    """Attaches a sighting to the segments whose bytes it holds; False where they are not all known."""
+    packet = sighting.packet
+    start, end = packet.seq, packet.seq + packet.length
+    pieces: list[tuple[int, int, Segment]] = []
+    for segment in segments:
+        if not segment.length or place in segment.sightings or segment.is_reset:
+            continue
+        if segment.ts_value is not None and segment.ts_value != packet.ts_value:
+            continue
+        if not _same_time(segment.first, sighting, aligned):
+            continue
+        left = start + seq_distance(start & 0xFFFF_FFFF, segment.seq)
+        right = left + segment.length
+        if left < end and right > start:
+            pieces.append((left, right, segment))
+    reach = start
+    for left, right, _ in sorted(pieces, key=lambda piece: piece[:2]):
+        if left > reach:
+            break
+        reach = max(reach, right)
+    if reach < end:
+        return False
+    for _, _, segment in pieces:
+        segment.covered.setdefault(place, []).append(sighting)
+    return True
+
+
+def _mark_retransmissions(segments: Sequence[Segment]) -> None:
+    """Links each segment whose sequence space was all sent before with the first that held its start."""
+    for side in ("client", "server"):
+        end: int | None = None
+        sent: list[Segment] = []
+        for segment in segments:
+            if segment.sender != side or segment.is_reset or segment.seq == segment.seq_end:
+                continue
+            if end is not None and not seq_before(end, segment.seq_end):
+                segment.retransmits = next(
+                    (
+                        before
+                        for before in sent
+                        if not seq_before(segment.seq, before.seq) and seq_before(segment.seq, before.seq_end)
+                    ),
+                    None,
+                )
+            if end is None or seq_before(end, segment.seq_end):
+                end = segment.seq_end
+            sent.append(segment)

@@ -1,0 +1,1 @@
+"""Connections and the catalogue of causes go in, findings come out."""
