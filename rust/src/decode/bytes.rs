@@ -12,20 +12,29 @@ impl<'a> Bytes<'a> {
     /// A record that claims to have been shorter on the wire than it is in the file is believed to be as long as it is.
     pub fn of_record(data: &'a [u8], original_length: u32) -> Self {
         let captured = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        Bytes { data, length: original_length.max(captured) }
+        Bytes {
+            data,
+            length: original_length.max(captured),
+        }
     }
 
     /// What follows the first `count` bytes; `None` where fewer were captured.
     #[inline(always)]
     pub fn skip(self, count: usize) -> Option<Self> {
         let data = self.data.get(count..)?;
-        Some(Bytes { data, length: self.length.saturating_sub(count as u32) })
+        Some(Bytes {
+            data,
+            length: self.length.saturating_sub(count as u32),
+        })
     }
 
     /// This layer with the length that its header tells: captured bytes beyond it (padding) go, missing ones were cut off.
     #[inline(always)]
     pub fn with_length(self, length: u32) -> Self {
-        Bytes { data: self.data.get(..length as usize).unwrap_or(self.data), length }
+        Bytes {
+            data: self.data.get(..length as usize).unwrap_or(self.data),
+            length,
+        }
     }
 
     /// This layer, no longer than `length`.
@@ -39,12 +48,18 @@ impl<'a> Bytes<'a> {
 
     /// Two bytes in network order.
     pub fn u16(&self, at: usize) -> Option<u16> {
-        self.data.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
+        self.data
+            .get(at..)?
+            .first_chunk()
+            .map(|bytes| u16::from_be_bytes(*bytes))
     }
 
     /// Four bytes in network order.
     pub fn u32(&self, at: usize) -> Option<u32> {
-        self.data.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+        self.data
+            .get(at..)?
+            .first_chunk()
+            .map(|bytes| u32::from_be_bytes(*bytes))
     }
 
     /// A hardware address.

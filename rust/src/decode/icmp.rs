@@ -16,7 +16,11 @@ pub(super) fn icmp<'a>(packet: &mut Packet<'a>, bytes: Bytes<'a>) -> Next<'a> {
         return other(packet);
     }
     // RFC 1191 section 4: the next hop's MTU in the low half of the unused word of "fragmentation needed".
-    let mtu = if (icmp_type, code) == (3, 4) { u32::from(bytes.u16(6)?) } else { 0 };
+    let mtu = if (icmp_type, code) == (3, 4) {
+        u32::from(bytes.u16(6)?)
+    } else {
+        0
+    };
     let quoted = bytes.skip(QUOTE)?;
     let header = quoted.data.first_chunk::<20>()?;
     let header_length = usize::from(header[0] & 0x0f) * 4;

@@ -158,7 +158,11 @@ pub(super) fn extensions<'a>(ip: &mut Ip, first: u8, bytes: Bytes<'a>) -> Option
 /// What an IP packet carries. A fragment other than the first holds no header, and is told of TCP only.
 fn carried<'a>(packet: &mut Packet<'a>, protocol: u8, in_ipv6: bool, body: Bytes<'a>) -> Next<'a> {
     if packet.ip.fragment_offset != 0 {
-        packet.inner = if protocol == protocol::TCP { Inner::TcpFragment(body.length) } else { Inner::Other };
+        packet.inner = if protocol == protocol::TCP {
+            Inner::TcpFragment(body.length)
+        } else {
+            Inner::Other
+        };
         return None;
     }
     match protocol {
@@ -167,8 +171,18 @@ fn carried<'a>(packet: &mut Packet<'a>, protocol: u8, in_ipv6: bool, body: Bytes
         protocol::ICMP if !in_ipv6 => icmp::icmp(packet, body),
         protocol::ICMPV6 if in_ipv6 => icmp::icmpv6(packet, body),
         // RFC 2003, RFC 4213 section 3, RFC 2473.
-        protocol::IPV4 => tunnel::enter(packet, if in_ipv6 { Tunnel::IpInSix } else { Tunnel::Ipip }, Layer::Ipv4, body),
-        protocol::IPV6 => tunnel::enter(packet, if in_ipv6 { Tunnel::IpInSix } else { Tunnel::SixInFour }, Layer::Ipv6, body),
+        protocol::IPV4 => tunnel::enter(
+            packet,
+            if in_ipv6 { Tunnel::IpInSix } else { Tunnel::Ipip },
+            Layer::Ipv4,
+            body,
+        ),
+        protocol::IPV6 => tunnel::enter(
+            packet,
+            if in_ipv6 { Tunnel::IpInSix } else { Tunnel::SixInFour },
+            Layer::Ipv6,
+            body,
+        ),
         protocol::GRE => tunnel::gre(packet, body),
         protocol::MPLS => {
             tunnel::note_outer(packet);

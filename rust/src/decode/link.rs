@@ -37,10 +37,9 @@ pub(super) fn outermost<'a>(packet: &mut Packet<'a>, link_type: u16, bytes: Byte
     match link_type {
         1 => {
             let header = bytes.data.first_chunk::<14>()?;
-            let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *header;
-            packet.link.destination_mac = [d0, d1, d2, d3, d4, d5];
-            packet.link.source_mac = [s0, s1, s2, s3, s4, s5];
-            let ether_type = u16::from_be_bytes([t0, t1]);
+            packet.link.destination_mac = *header[..6].first_chunk()?;
+            packet.link.source_mac = *header[6..].first_chunk()?;
+            let ether_type = u16::from_be_bytes([header[12], header[13]]);
             let body = bytes.skip(14)?;
             if ether_type == ether::IPV4 {
                 return super::ip::ipv4(packet, body);
@@ -166,7 +165,11 @@ fn cooked_protocol<'a>(packet: &mut Packet<'a>, hardware: u16, protocol: u16, bo
 
 /// PPP (RFC 1661 section 2), with or without address and control (RFC 1662 section 3.1), the protocol in one byte or two.
 pub(super) fn ppp<'a>(packet: &mut Packet<'a>, bytes: Bytes<'a>) -> Next<'a> {
-    let bytes = if bytes.data.starts_with(&[0xff, 0x03]) { bytes.skip(2)? } else { bytes };
+    let bytes = if bytes.data.starts_with(&[0xff, 0x03]) {
+        bytes.skip(2)?
+    } else {
+        bytes
+    };
     let first = bytes.u8(0)?;
     let (protocol, body) = if first & 1 == 1 {
         (u16::from(first), bytes.skip(1)?)
@@ -188,7 +191,11 @@ fn hdlc<'a>(packet: &mut Packet<'a>, bytes: Bytes<'a>) -> Next<'a> {
         0x0f | 0x8f => {
             let found = bytes.u16(2)?;
             let body = bytes.skip(4)?;
-            if found < ether::FIRST { other(packet) } else { ether_type(packet, found, body) }
+            if found < ether::FIRST {
+                other(packet)
+            } else {
+                ether_type(packet, found, body)
+            }
         }
         _ => ppp(packet, bytes),
     }

@@ -54,7 +54,10 @@ fn other<'a>(packet: &mut Packet<'a>) -> Next<'a> {
 /// `Inner::Malformed` (known, but cut short or broken), and then the fields of the layers before it are filled.
 pub fn decode<'a>(link_type: u16, data: &'a [u8], original_length: u32) -> Packet<'a> {
     let mut packet = Packet {
-        link: LinkInfo { packet_type: link::NO_PACKET_TYPE, ..LinkInfo::default() },
+        link: LinkInfo {
+            packet_type: link::NO_PACKET_TYPE,
+            ..LinkInfo::default()
+        },
         inner: Inner::Malformed,
         ..Packet::default()
     };

@@ -1,8 +1,8 @@
 //! A TCP segment goes in, its header, options and payload come out.
 
+use super::Next;
 use super::bytes::Bytes;
 use super::packet::{Inner, Packet, Tcp};
-use super::Next;
 
 /// TCP (RFC 9293 section 3.1). `bytes` are the payload of the IP packet, its length the one of the IP header.
 #[inline]
@@ -35,7 +35,10 @@ pub(super) fn tcp<'a>(packet: &mut Packet<'a>, bytes: Bytes<'a>) -> Next<'a> {
     if let Some([1, 1, 8, 10, v0, v1, v2, v3, e0, e1, e2, e3]) = options.first_chunk::<12>()
         && end == 32
     {
-        tcp.timestamps = Some((u32::from_be_bytes([*v0, *v1, *v2, *v3]), u32::from_be_bytes([*e0, *e1, *e2, *e3])));
+        tcp.timestamps = Some((
+            u32::from_be_bytes([*v0, *v1, *v2, *v3]),
+            u32::from_be_bytes([*e0, *e1, *e2, *e3]),
+        ));
     } else if !options.is_empty() {
         read_options(&mut tcp, options, end - 20);
     }
@@ -66,7 +69,9 @@ fn read_options(tcp: &mut Tcp<'_>, options: &[u8], length: usize) {
             tcp.bad_options = true;
             return;
         }
-        let Some(value) = options.get(at + 2..at + option_length) else { return };
+        let Some(value) = options.get(at + 2..at + option_length) else {
+            return;
+        };
         read_option(tcp, kind, value);
         at += option_length;
     }
@@ -87,13 +92,19 @@ fn read_option(tcp: &mut Tcp<'_>, kind: u8, value: &[u8]) {
             tcp.sack_count = (blocks.len() / 8) as u8;
             for (block, bytes) in tcp.sack.iter_mut().zip(blocks.chunks_exact(8)) {
                 if let [l0, l1, l2, l3, r0, r1, r2, r3] = *bytes {
-                    *block = (u32::from_be_bytes([l0, l1, l2, l3]), u32::from_be_bytes([r0, r1, r2, r3]));
+                    *block = (
+                        u32::from_be_bytes([l0, l1, l2, l3]),
+                        u32::from_be_bytes([r0, r1, r2, r3]),
+                    );
                 }
             }
         }
         // RFC 7323 section 3.2
         (8, [v0, v1, v2, v3, e0, e1, e2, e3]) => {
-            tcp.timestamps = Some((u32::from_be_bytes([*v0, *v1, *v2, *v3]), u32::from_be_bytes([*e0, *e1, *e2, *e3])));
+            tcp.timestamps = Some((
+                u32::from_be_bytes([*v0, *v1, *v2, *v3]),
+                u32::from_be_bytes([*e0, *e1, *e2, *e3]),
+            ));
         }
         (2 | 3 | 4 | 5 | 8, _) => tcp.bad_options = true,
         _ => tcp.has_toa |= may_carry_address(kind, value),

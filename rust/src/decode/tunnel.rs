@@ -48,7 +48,9 @@ pub(super) fn gre<'a>(packet: &mut Packet<'a>, bytes: Bytes<'a>) -> Next<'a> {
             return other(packet);
         }
         let call = bytes.u32(4)?;
-        let body = bytes.skip(if flags & 0x0080 != 0 { 16 } else { 12 })?.at_most(call >> 16);
+        let body = bytes
+            .skip(if flags & 0x0080 != 0 { 16 } else { 12 })?
+            .at_most(call >> 16);
         packet.tunnels.network_id = call & 0xffff;
         return enter(packet, Tunnel::Gre, Layer::Ppp, body);
     }
@@ -84,7 +86,12 @@ pub(super) fn gre<'a>(packet: &mut Packet<'a>, bytes: Bytes<'a>) -> Next<'a> {
             if body.u8(0)? >> 4 != 2 || last & 0x7c00 != 0 {
                 return other(packet);
             }
-            enter(packet, Tunnel::Gre, Layer::Ethernet, body.skip(if last & 1 != 0 { 20 } else { 12 })?)
+            enter(
+                packet,
+                Tunnel::Gre,
+                Layer::Ethernet,
+                body.skip(if last & 1 != 0 { 20 } else { 12 })?,
+            )
         }
         ether::FIRST.. => enter(packet, Tunnel::Gre, Layer::EtherType(carried), body),
         _ => other(packet),
@@ -103,11 +110,21 @@ pub(super) fn udp<'a>(packet: &mut Packet<'a>, bytes: Bytes<'a>) -> Next<'a> {
     }
     let length = bytes.u16(4)?;
     // A length of 0 is that of a datagram larger than 65535 bytes.
-    let body = if length == 0 { bytes } else { bytes.at_most(u32::from(length)) };
+    let body = if length == 0 {
+        bytes
+    } else {
+        bytes.at_most(u32::from(length))
+    };
     let body = body.skip(8)?;
     // Whether it is the tunnel is only known by its header.
-    let Some(header) = body.data.first_chunk::<8>() else { return other(packet) };
-    if port == 6081 { geneve(packet, header, body) } else { vxlan(packet, header, body) }
+    let Some(header) = body.data.first_chunk::<8>() else {
+        return other(packet);
+    };
+    if port == 6081 {
+        geneve(packet, header, body)
+    } else {
+        vxlan(packet, header, body)
+    }
 }
 
 /// VXLAN (RFC 7348 section 5): flag I is set, all others are not, but for the group policy's G (draft-smith-vxlan-group-policy-05
@@ -126,7 +143,11 @@ fn geneve<'a>(packet: &mut Packet<'a>, header: &[u8; 8], body: Bytes<'a>) -> Nex
     let carried = u16::from_be_bytes([header[2], header[3]]);
     let whole = body.length as usize >= length;
     // A control message (O) carries no packet of the network.
-    if header[0] >> 6 != 0 || header[1] & !0x40 != 0 || !whole || !matches!(carried, ether::BRIDGED | ether::IPV4 | ether::IPV6) {
+    if header[0] >> 6 != 0
+        || header[1] & !0x40 != 0
+        || !whole
+        || !matches!(carried, ether::BRIDGED | ether::IPV4 | ether::IPV6)
+    {
         return other(packet);
     }
     packet.tunnels.network_id = u32::from_be_bytes([0, header[4], header[5], header[6]]);
@@ -172,24 +193,33 @@ pub(super) fn mpls<'a>(packet: &mut Packet<'a>, bytes: Bytes<'a>) -> Next<'a> {
 }
 
 fn plausible_ipv4(bytes: Bytes<'_>) -> bool {
-    let (Some(first), Some(total)) = (bytes.u8(0), bytes.u16(2)) else { return false };
+    let (Some(first), Some(total)) = (bytes.u8(0), bytes.u16(2)) else {
+        return false;
+    };
     first >> 4 == 4 && first & 0x0f >= 5 && (total == 0 || (20..=bytes.length).contains(&u32::from(total)))
 }
 
 fn plausible_ipv6(bytes: Bytes<'_>) -> bool {
-    let (Some(first), Some(length)) = (bytes.u8(0), bytes.u16(4)) else { return false };
+    let (Some(first), Some(length)) = (bytes.u8(0), bytes.u16(4)) else {
+        return false;
+    };
     first >> 4 == 6 && u32::from(length) + 40 <= bytes.length
 }
 
 /// An Ethernet header with IP, ARP or a VLAN tag behind it.
 fn plausible_ethernet(bytes: Bytes<'_>) -> bool {
-    let (Some(found), Some(body)) = (bytes.u16(12), bytes.skip(14)) else { return false };
+    let (Some(found), Some(body)) = (bytes.u16(12), bytes.skip(14)) else {
+        return false;
+    };
     match found {
         ether::IPV4 => plausible_ipv4(body),
         ether::IPV6 => plausible_ipv6(body),
         ether::ARP => body.data.starts_with(&[0, 1, 0x08, 0x00, 6, 4]),
         ether::VLAN | ether::SERVICE_VLAN => {
-            matches!(body.u16(2), Some(ether::IPV4 | ether::IPV6 | ether::ARP | ether::VLAN | ether::MPLS))
+            matches!(
+                body.u16(2),
+                Some(ether::IPV4 | ether::IPV6 | ether::ARP | ether::VLAN | ether::MPLS)
+            )
         }
         _ => false,
     }

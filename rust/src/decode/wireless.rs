@@ -34,7 +34,11 @@ pub(super) fn ieee80211<'a>(packet: &mut Packet<'a>, bytes: Bytes<'a>) -> Next<'
     if bytes.u8(22)? & 0x0f != 0 {
         return other(packet);
     }
-    let mut length = if to_station_system && from_station_system { 30 } else { 24 };
+    let mut length = if to_station_system && from_station_system {
+        30
+    } else {
+        24
+    };
     if with_quality {
         // Bit 7: several frames in one (A-MSDU), each with a header of its own.
         if bytes.u8(length)? & 0x80 != 0 {

@@ -13,7 +13,26 @@ pub fn tcp(options: &[u8], payload: &[u8]) -> Vec<u8> {
     assert_eq!(options.len() % 4, 0);
     let offset = ((20 + options.len()) / 4) as u8;
     let header = [
-        0x9c, 0x40, 0x01, 0xbb, 1, 2, 3, 4, 5, 6, 7, 8, offset << 4, 0x18, 0x10, 0x00, 0xab, 0xcd, 0, 0,
+        0x9c,
+        0x40,
+        0x01,
+        0xbb,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        offset << 4,
+        0x18,
+        0x10,
+        0x00,
+        0xab,
+        0xcd,
+        0,
+        0,
     ];
     join(&[&header, options, payload])
 }
@@ -27,13 +46,20 @@ pub fn ipv4_with(protocol: u8, fragment: u16, options: &[u8], body: &[u8]) -> Ve
     let total = ((20 + options.len() + body.len()) as u16).to_be_bytes();
     let place = fragment.to_be_bytes();
     let first = 0x45 + (options.len() / 4) as u8;
-    let header = [first, 0x2e, total[0], total[1], 0xbe, 0xef, place[0], place[1], 63, protocol, 0, 0];
+    let header = [
+        first, 0x2e, total[0], total[1], 0xbe, 0xef, place[0], place[1], 63, protocol, 0, 0,
+    ];
     join(&[&header, &CLIENT, &SERVER, options, body])
 }
 
 pub fn ipv6(next: u8, body: &[u8]) -> Vec<u8> {
     let length = (body.len() as u16).to_be_bytes();
-    join(&[&[0x62, 0xe0, 0, 0, length[0], length[1], next, 62], &v6(1), &v6(2), body])
+    join(&[
+        &[0x62, 0xe0, 0, 0, length[0], length[1], next, 62],
+        &v6(1),
+        &v6(2),
+        body,
+    ])
 }
 
 pub fn v6(last: u8) -> [u8; 16] {
@@ -41,7 +67,12 @@ pub fn v6(last: u8) -> [u8; 16] {
 }
 
 pub fn ethernet(ether_type: u16, body: &[u8]) -> Vec<u8> {
-    join(&[&[2, 0, 0, 0, 0, 2], &[2, 0, 0, 0, 0, 1], &ether_type.to_be_bytes(), body])
+    join(&[
+        &[2, 0, 0, 0, 0, 2],
+        &[2, 0, 0, 0, 0, 1],
+        &ether_type.to_be_bytes(),
+        body,
+    ])
 }
 
 pub fn tag(id: u16, ether_type: u16, body: &[u8]) -> Vec<u8> {
@@ -49,7 +80,13 @@ pub fn tag(id: u16, ether_type: u16, body: &[u8]) -> Vec<u8> {
 }
 
 pub fn udp(port: u16, body: &[u8]) -> Vec<u8> {
-    join(&[&[0xc0, 0x01], &port.to_be_bytes(), &((body.len() + 8) as u16).to_be_bytes(), &[0, 0], body])
+    join(&[
+        &[0xc0, 0x01],
+        &port.to_be_bytes(),
+        &((body.len() + 8) as u16).to_be_bytes(),
+        &[0, 0],
+        body,
+    ])
 }
 
 pub fn vxlan(network: u32, body: &[u8]) -> Vec<u8> {
@@ -58,7 +95,16 @@ pub fn vxlan(network: u32, body: &[u8]) -> Vec<u8> {
 
 pub fn geneve(network: u32, options: &[u8], carried: u16, body: &[u8]) -> Vec<u8> {
     let head = [(options.len() / 4) as u8, 0];
-    udp(6081, &join(&[&head, &carried.to_be_bytes(), &(network << 8).to_be_bytes(), options, body]))
+    udp(
+        6081,
+        &join(&[
+            &head,
+            &carried.to_be_bytes(),
+            &(network << 8).to_be_bytes(),
+            options,
+            body,
+        ]),
+    )
 }
 
 pub fn gre(flags: u16, carried: u16, fields: &[u8], body: &[u8]) -> Vec<u8> {
@@ -71,7 +117,12 @@ pub fn label(label: u32, bottom: bool, body: &[u8]) -> Vec<u8> {
 }
 
 pub fn pppoe(body: &[u8]) -> Vec<u8> {
-    join(&[&[0x11, 0, 0, 9], &((body.len() + 2) as u16).to_be_bytes(), &[0, 0x21], body])
+    join(&[
+        &[0x11, 0, 0, 9],
+        &((body.len() + 2) as u16).to_be_bytes(),
+        &[0, 0x21],
+        body,
+    ])
 }
 
 pub fn snap(ether_type: u16, body: &[u8]) -> Vec<u8> {
@@ -93,23 +144,56 @@ pub fn stacks() -> Vec<(&'static str, u16, Vec<u8>, u8)> {
     let inner = ethernet(0x0800, &v4);
     let inner_v6 = ethernet(0x86dd, &v6);
     let sll = |protocol: u16, body: &[u8]| {
-        join(&[&[0, 4, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0], &protocol.to_be_bytes(), body])
+        join(&[
+            &[0, 4, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0],
+            &protocol.to_be_bytes(),
+            body,
+        ])
     };
     let sll2 = |protocol: u16, body: &[u8]| {
-        join(&[&protocol.to_be_bytes(), &[0, 0, 0, 0, 1, 7, 0, 1, 4, 6, 2, 0, 0, 0, 0, 1, 0, 0], body])
+        join(&[
+            &protocol.to_be_bytes(),
+            &[0, 0, 0, 0, 1, 7, 0, 1, 4, 6, 2, 0, 0, 0, 0, 1, 0, 0],
+            body,
+        ])
     };
     let in_ethernet = |body: &[u8]| ethernet(0x0800, body);
-    let wireless = join(&[&[0x88, 0x01, 0, 0], &[1; 6], &[2; 6], &[3; 6], &[0, 0, 0, 0], &snap(0x0800, &v4)]);
-    let four = join(&[&[0x08, 0x03, 0, 0], &[1; 6], &[2; 6], &[3; 6], &[0, 0], &[4; 6], &snap(0x86dd, &v6)]);
+    let wireless = join(&[
+        &[0x88, 0x01, 0, 0],
+        &[1; 6],
+        &[2; 6],
+        &[3; 6],
+        &[0, 0, 0, 0],
+        &snap(0x0800, &v4),
+    ]);
+    let four = join(&[
+        &[0x08, 0x03, 0, 0],
+        &[1; 6],
+        &[2; 6],
+        &[3; 6],
+        &[0, 0],
+        &[4; 6],
+        &snap(0x86dd, &v6),
+    ]);
     let many_tags = (0..6).fold(tag(9, 0x0800, &v4), |body, _| tag(1, 0x9100, &body));
     vec![
         ("ethernet", 1, inner.clone(), 0),
         ("ethernet v6", 1, inner_v6.clone(), 0),
         ("vlan", 1, ethernet(0x8100, &tag(42, 0x0800, &v4)), 0),
-        ("two tags", 1, ethernet(0x88a8, &tag(100, 0x8100, &tag(42, 0x86dd, &v6))), 0),
+        (
+            "two tags",
+            1,
+            ethernet(0x88a8, &tag(100, 0x8100, &tag(42, 0x86dd, &v6))),
+            0,
+        ),
         ("seven tags", 1, ethernet(0x88a8, &many_tags), 0),
         ("802.3 snap", 1, ethernet(8 + v4.len() as u16, &snap(0x0800, &v4)), 0),
-        ("802.3 ip sap", 1, ethernet(3 + v4.len() as u16, &join(&[&[6, 6, 3], &v4])), 0),
+        (
+            "802.3 ip sap",
+            1,
+            ethernet(3 + v4.len() as u16, &join(&[&[6, 6, 3], &v4])),
+            0,
+        ),
         ("null little", 0, join(&[&[2, 0, 0, 0], &v4]), 0),
         ("null big", 0, join(&[&[0, 0, 0, 30], &v6]), 0),
         ("loop", 108, join(&[&[0, 0, 0, 24], &v6]), 0),
@@ -134,21 +218,65 @@ pub fn stacks() -> Vec<(&'static str, u16, Vec<u8>, u8)> {
         ("mpls", 1, ethernet(0x8847, &label(16, false, &label(77, true, &v4))), 1),
         ("mpls v6", 1, ethernet(0x8848, &label(77, true, &v6)), 1),
         ("pseudowire", 1, ethernet(0x8847, &label(77, true, &inner)), 1),
-        ("pseudowire word", 1, ethernet(0x8847, &label(77, true, &join(&[&[0, 0, 0, 1], &inner_v6]))), 1),
+        (
+            "pseudowire word",
+            1,
+            ethernet(0x8847, &label(77, true, &join(&[&[0, 0, 0, 1], &inner_v6]))),
+            1,
+        ),
         ("ipip", 1, in_ethernet(&ipv4(4, &v4)), 1),
         ("6in4", 1, in_ethernet(&ipv4(41, &v6)), 1),
         ("4in6", 1, ethernet(0x86dd, &ipv6(4, &v4)), 1),
-        ("6in6", 1, ethernet(0x86dd, &ipv6(60, &join(&[&[41, 0, 4, 1, 4, 1, 1, 0], &v6]))), 1),
+        (
+            "6in6",
+            1,
+            ethernet(0x86dd, &ipv6(60, &join(&[&[41, 0, 4, 1, 4, 1, 1, 0], &v6]))),
+            1,
+        ),
         ("gre", 1, in_ethernet(&ipv4(47, &gre(0, 0x0800, &[], &v4))), 1),
-        ("gre all fields", 1, in_ethernet(&ipv4(47, &gre(0xb000, 0x86dd, &[0, 0, 0, 0, 0, 0, 0, 77, 0, 0, 0, 1], &v6))), 1),
-        ("gre bridge", 1, in_ethernet(&ipv4(47, &gre(0x2000, 0x6558, &[0, 0, 0, 77], &inner))), 1),
-        ("gre mpls", 1, in_ethernet(&ipv4(47, &gre(0, 0x8847, &[], &label(77, true, &v4)))), 2),
+        (
+            "gre all fields",
+            1,
+            in_ethernet(&ipv4(
+                47,
+                &gre(0xb000, 0x86dd, &[0, 0, 0, 0, 0, 0, 0, 77, 0, 0, 0, 1], &v6),
+            )),
+            1,
+        ),
+        (
+            "gre bridge",
+            1,
+            in_ethernet(&ipv4(47, &gre(0x2000, 0x6558, &[0, 0, 0, 77], &inner))),
+            1,
+        ),
+        (
+            "gre mpls",
+            1,
+            in_ethernet(&ipv4(47, &gre(0, 0x8847, &[], &label(77, true, &v4)))),
+            2,
+        ),
         ("erspan 1", 1, in_ethernet(&ipv4(47, &gre(0, 0x88be, &[], &inner))), 1),
-        ("erspan 2", 1, in_ethernet(&ipv4(47, &gre(0x1000, 0x88be, &[0, 0, 0, 1, 0x10, 1, 0, 0, 0, 0, 0, 0], &inner))), 1),
+        (
+            "erspan 2",
+            1,
+            in_ethernet(&ipv4(
+                47,
+                &gre(0x1000, 0x88be, &[0, 0, 0, 1, 0x10, 1, 0, 0, 0, 0, 0, 0], &inner),
+            )),
+            1,
+        ),
         (
             "erspan 3",
             1,
-            in_ethernet(&ipv4(47, &gre(0x1000, 0x22eb, &[0, 0, 0, 1, 0x20, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &inner))),
+            in_ethernet(&ipv4(
+                47,
+                &gre(
+                    0x1000,
+                    0x22eb,
+                    &[0, 0, 0, 1, 0x20, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+                    &inner,
+                ),
+            )),
             1,
         ),
         (
@@ -156,23 +284,59 @@ pub fn stacks() -> Vec<(&'static str, u16, Vec<u8>, u8)> {
             1,
             in_ethernet(&ipv4(
                 47,
-                &gre(0x3081, 0x880b, &[0, v4.len() as u8 + 4, 0, 77, 0, 0, 0, 1, 0, 0, 0, 2, 0xff, 3, 0, 0x21], &v4),
+                &gre(
+                    0x3081,
+                    0x880b,
+                    &[0, v4.len() as u8 + 4, 0, 77, 0, 0, 0, 1, 0, 0, 0, 2, 0xff, 3, 0, 0x21],
+                    &v4,
+                ),
             )),
             1,
         ),
         ("vxlan", 1, in_ethernet(&ipv4(17, &vxlan(77, &inner))), 1),
         ("vxlan v6", 1, ethernet(0x86dd, &ipv6(17, &vxlan(77, &inner_v6))), 1),
-        ("vxlan vlan", 1, ethernet(0x8100, &tag(3, 0x0800, &ipv4(17, &vxlan(77, &ethernet(0x8100, &tag(8, 0x0800, &v4)))))), 1),
-        ("geneve", 1, in_ethernet(&ipv4(17, &geneve(77, &[1, 2, 3, 1, 9, 9, 9, 9], 0x6558, &inner))), 1),
+        (
+            "vxlan vlan",
+            1,
+            ethernet(
+                0x8100,
+                &tag(
+                    3,
+                    0x0800,
+                    &ipv4(17, &vxlan(77, &ethernet(0x8100, &tag(8, 0x0800, &v4)))),
+                ),
+            ),
+            1,
+        ),
+        (
+            "geneve",
+            1,
+            in_ethernet(&ipv4(17, &geneve(77, &[1, 2, 3, 1, 9, 9, 9, 9], 0x6558, &inner))),
+            1,
+        ),
         ("geneve ip", 1, in_ethernet(&ipv4(17, &geneve(77, &[], 0x0800, &v4))), 1),
         ("mpls in ip", 1, in_ethernet(&ipv4(137, &label(77, true, &v4))), 1),
         (
             "ipip in vxlan in gre on sll2",
             276,
-            sll2(0x0800, &ipv4(47, &gre(0, 0x0800, &[], &ipv4(17, &vxlan(77, &in_ethernet(&ipv4(4, &v4))))))),
+            sll2(
+                0x0800,
+                &ipv4(
+                    47,
+                    &gre(0, 0x0800, &[], &ipv4(17, &vxlan(77, &in_ethernet(&ipv4(4, &v4))))),
+                ),
+            ),
             3,
         ),
-        ("authenticated", 1, in_ethernet(&ipv4(51, &join(&[&[6, 4, 0, 0], &[0; 20], &tcp(&TIMESTAMPS, b"hello")]))), 0),
+        (
+            "authenticated",
+            1,
+            in_ethernet(&ipv4(
+                51,
+                &join(&[&[6, 4, 0, 0], &[0; 20], &tcp(&TIMESTAMPS, b"hello")]),
+            )),
+            0,
+        ),
         (
             "extension headers",
             1,

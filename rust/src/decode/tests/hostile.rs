@@ -4,7 +4,9 @@ use super::build::stacks;
 use crate::decode::decode;
 use crate::decode::packet::Inner;
 
-const LINK_TYPES: [u16; 18] = [0, 1, 9, 12, 14, 50, 51, 101, 104, 105, 108, 113, 127, 147, 228, 229, 276, 0xffff];
+const LINK_TYPES: [u16; 18] = [
+    0, 1, 9, 12, 14, 50, 51, 101, 104, 105, 108, 113, 127, 147, 228, 229, 276, 0xffff,
+];
 
 /// xorshift64* (Vigna 2016): the same damage in every run.
 struct Random(u64);
@@ -50,7 +52,9 @@ fn every_stack_damaged() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let stacks = stacks();
     for round in 0..1_000_000_usize {
-        let Some((_, own, bytes, _)) = stacks.get(round % stacks.len()) else { continue };
+        let Some((_, own, bytes, _)) = stacks.get(round % stacks.len()) else {
+            continue;
+        };
         let mut bytes = bytes.clone();
         for _ in 0..random.below(6) {
             let at = random.below(bytes.len());
@@ -67,7 +71,11 @@ fn every_stack_damaged() {
         if random.below(3) == 0 {
             bytes.truncate(random.below(bytes.len()));
         }
-        let link_type = if random.below(4) == 0 { LINK_TYPES[random.below(LINK_TYPES.len())] } else { *own };
+        let link_type = if random.below(4) == 0 {
+            LINK_TYPES[random.below(LINK_TYPES.len())]
+        } else {
+            *own
+        };
         let original_length = match random.below(4) {
             0 => 0,
             1 => u32::MAX,

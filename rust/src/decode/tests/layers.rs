@@ -19,7 +19,9 @@ pub fn segment<'a>(packet: &Packet<'a>) -> Tcp<'a> {
 fn every_stack_gives_its_segment() {
     for (name, link_type, bytes, depth) in stacks() {
         let packet = whole(link_type, &bytes);
-        let Inner::Tcp(tcp) = packet.inner else { panic!("{name}: {:?}", packet.inner) };
+        let Inner::Tcp(tcp) = packet.inner else {
+            panic!("{name}: {:?}", packet.inner)
+        };
         assert_eq!((tcp.source_port, tcp.destination_port), (40000, 443), "{name}");
         assert_eq!((tcp.seq, tcp.ack), (0x0102_0304, 0x0506_0708), "{name}");
         assert_eq!((tcp.flags, tcp.window, tcp.checksum), (0x18, 0x1000, 0xabcd), "{name}");
@@ -28,14 +30,32 @@ fn every_stack_gives_its_segment() {
         assert_eq!(packet.tunnels.depth, depth, "{name}");
         assert_eq!((packet.ip.protocol, packet.ip.tos), (6, 0x2e), "{name}");
         if packet.ip.source.is_v4() {
-            assert_eq!((packet.ip.source, packet.ip.destination), (Address::v4(CLIENT), Address::v4(SERVER)), "{name}");
-            assert_eq!((packet.ip.id, packet.ip.ttl, packet.ip.dont_fragment), (0xbeef, 63, true), "{name}");
+            assert_eq!(
+                (packet.ip.source, packet.ip.destination),
+                (Address::v4(CLIENT), Address::v4(SERVER)),
+                "{name}"
+            );
+            assert_eq!(
+                (packet.ip.id, packet.ip.ttl, packet.ip.dont_fragment),
+                (0xbeef, 63, true),
+                "{name}"
+            );
         } else {
-            assert_eq!((packet.ip.source, packet.ip.destination), (Address::v6(v6(1)), Address::v6(v6(2))), "{name}");
+            assert_eq!(
+                (packet.ip.source, packet.ip.destination),
+                (Address::v6(v6(1)), Address::v6(v6(2))),
+                "{name}"
+            );
             assert_eq!(packet.ip.ttl, 62, "{name}");
         }
-        let networked = ["gre all", "gre b", "gre m", "pptp", "vxlan", "geneve", "mpls", "pseudo", "ipip in"];
-        let expected = if networked.iter().any(|start| name.starts_with(start)) { 77 } else { 0 };
+        let networked = [
+            "gre all", "gre b", "gre m", "pptp", "vxlan", "geneve", "mpls", "pseudo", "ipip in",
+        ];
+        let expected = if networked.iter().any(|start| name.starts_with(start)) {
+            77
+        } else {
+            0
+        };
         assert_eq!(packet.tunnels.network_id, expected, "{name}");
     }
 }
@@ -55,7 +75,10 @@ fn link_layers_say_where_the_record_was_taken() {
     assert_eq!((link("sll").packet_type, link("sll").ifindex), (4, 0));
     assert_eq!((link("sll2").packet_type, link("sll2").ifindex), (4, 263));
     assert_eq!(link("sll2").source_mac, [2, 0, 0, 0, 0, 1]);
-    assert_eq!((link("wireless").source_mac, link("wireless").destination_mac), ([2; 6], [3; 6]));
+    assert_eq!(
+        (link("wireless").source_mac, link("wireless").destination_mac),
+        ([2; 6], [3; 6])
+    );
 }
 
 #[test]
@@ -63,8 +86,14 @@ fn the_outermost_ip_tunnel_names_its_ends() {
     let outer = ipv6(47, &gre(0, 0x0800, &[], &ipv4(4, &plain_v4())));
     let packet = whole(1, &ethernet(0x86dd, &outer)).tunnels;
     assert_eq!(packet.kinds, [Tunnel::Gre, Tunnel::Ipip, Tunnel::None, Tunnel::None]);
-    assert_eq!((packet.outer_source, packet.outer_destination), (Address::v6(v6(1)), Address::v6(v6(2))));
-    assert_eq!(whole(1, &ethernet(0x8864, &pppoe(&plain_v4()))).tunnels.outer_source, Address::default());
+    assert_eq!(
+        (packet.outer_source, packet.outer_destination),
+        (Address::v6(v6(1)), Address::v6(v6(2)))
+    );
+    assert_eq!(
+        whole(1, &ethernet(0x8864, &pppoe(&plain_v4()))).tunnels.outer_source,
+        Address::default()
+    );
 }
 
 #[test]
@@ -74,9 +103,18 @@ fn a_tunnel_port_alone_is_no_tunnel() {
         let body = udp(4789, &join(&[&[flags, 0, 0, 0, 0, 0, 77, 0], &inner]));
         let bytes = ipv4(17, &body);
         let packet = whole(101, &bytes);
-        assert_eq!((packet.inner, packet.tunnels.depth), (Inner::Other, 0), "flags {flags:#x}");
+        assert_eq!(
+            (packet.inner, packet.tunnels.depth),
+            (Inner::Other, 0),
+            "flags {flags:#x}"
+        );
     }
-    for head in [[0x40, 0, 0x65, 0x58], [0, 0x80, 0x65, 0x58], [0, 0, 0x12, 0x34], [0x3f, 0, 0x65, 0x58]] {
+    for head in [
+        [0x40, 0, 0x65, 0x58],
+        [0, 0x80, 0x65, 0x58],
+        [0, 0, 0x12, 0x34],
+        [0x3f, 0, 0x65, 0x58],
+    ] {
         let body = udp(6081, &join(&[&head, &[0, 0, 77, 0], &inner]));
         assert_eq!(whole(101, &ipv4(17, &body)).inner, Inner::Other, "{head:x?}");
     }
@@ -86,9 +124,16 @@ fn a_tunnel_port_alone_is_no_tunnel() {
 
 #[test]
 fn a_later_fragment_is_no_tunnel() {
-    for (protocol, body) in [(4, plain_v4()), (17, vxlan(77, &ethernet(0x0800, &plain_v4()))), (47, gre(0, 0x0800, &[], &plain_v4()))] {
+    for (protocol, body) in [
+        (4, plain_v4()),
+        (17, vxlan(77, &ethernet(0x0800, &plain_v4()))),
+        (47, gre(0, 0x0800, &[], &plain_v4())),
+    ] {
         let packet = ipv4_with(protocol, 0x2001, &[], &body);
-        assert_eq!((whole(101, &packet).inner, whole(101, &packet).tunnels.depth), (Inner::Other, 0));
+        assert_eq!(
+            (whole(101, &packet).inner, whole(101, &packet).tunnels.depth),
+            (Inner::Other, 0)
+        );
     }
 }
 
@@ -109,9 +154,7 @@ fn a_stack_without_end_is_given_up() {
 
 #[test]
 fn arp_requests_and_replies() {
-    let message = |operation: u8| {
-        join(&[&[0, 1, 8, 0, 6, 4, 0, operation], &[2; 6], &CLIENT, &[0; 6], &SERVER])
-    };
+    let message = |operation: u8| join(&[&[0, 1, 8, 0, 6, 4, 0, operation], &[2; 6], &CLIENT, &[0; 6], &SERVER]);
     for operation in [1, 2] {
         let expected = Arp {
             operation: u16::from(operation),
