@@ -1,5 +1,7 @@
 """Lines as real Go 1.19 programs wrote them."""
 
+# ruff: noqa: E501 (the lines are as the programs write them)
+
 import pytest
 
 from tcpwhy.tables.logs.go_http import parse
@@ -114,6 +116,23 @@ def test_other_pairs_of_a_line_are_kept_apart() -> None:
     )
     assert found is not None
     assert found.also == ((A, B),)
+
+
+@pytest.mark.parametrize(
+    ("text", "about"),
+    [
+        (f"http: proxy error: read tcp {A}->{B}: read: connection reset by peer", "upstream"),
+        ("http: proxy error: EOF", "upstream"),
+        ("http: proxy error: context canceled", "client"),
+        ("dial tcp 10.0.0.1:80: connect: connection refused", "upstream"),
+        (f"read tcp {A}->{B}: read: connection reset by peer", None),
+        (f"http: proxy error: readfrom tcp {A}->{B}: splice: connection reset by peer", None),
+    ],
+)
+def test_which_side_a_line_speaks_of(text: str, about: str | None) -> None:
+    found = parse(text)
+    assert found is not None
+    assert found.about == about
 
 
 def test_microseconds_and_names() -> None:

@@ -1,5 +1,7 @@
 """Lines as nginx 1.22.1 wrote them."""
 
+# ruff: noqa: E501 (the lines are as the programs write them)
+
 import pytest
 
 from tcpwhy.tables.logs.nginx_error import parse, unfinished

@@ -1,5 +1,7 @@
 """Whole logs: wrappers, zones, sessions, damage."""
 
+# ruff: noqa: E501 (the lines are as the programs write them)
+
 import gzip
 import json
 import time
@@ -150,10 +152,14 @@ def test_a_line_without_end_costs_no_memory(tmp_path: Path) -> None:
 
 REAL = [
     GO_TIMED,
-    "2023/05/05 15:03:34 http: proxy error: readfrom tcp 10.0.0.1:56344->10.0.0.2:80: write tcp 10.0.0.1:56344->10.0.0.2:80:"
-    " write: broken pipe",
-    "May 05 17:33:07 host nginx: 2026/11/21 06:59:55 [error] 1#1: *1 connect() failed (111: Connection refused) while "
-    'connecting to upstream, client: 127.0.0.1, request: "GET / HTTP/1.1", upstream: "http://127.0.0.1:1/", host: "h"',
+    (
+        "2023/05/05 15:03:34 http: proxy error: readfrom tcp 10.0.0.1:56344->10.0.0.2:80: write tcp 10.0.0.1:56344->10.0.0.2:80:"
+        " write: broken pipe"
+    ),
+    (
+        "May 05 17:33:07 host nginx: 2026/11/21 06:59:55 [error] 1#1: *1 connect() failed (111: Connection refused) while "
+        'connecting to upstream, client: 127.0.0.1, request: "GET / HTTP/1.1", upstream: "http://127.0.0.1:1/", host: "h"'
+    ),
     '{"log":"2023/05/05 17:33:07 http: proxy error: EOF\\n","time":"2023-05-05T17:33:07Z"}',
     "2023-05-05T17:33:07.669794202Z stderr P dial tcp [::1]:80: i/o timeout",
 ]

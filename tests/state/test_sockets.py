@@ -1,5 +1,7 @@
 """Socket tables as ss and /proc print them."""
 
+# ruff: noqa: E501 (the lines are as the programs write them)
+
 import shutil
 import socket
 import subprocess

@@ -1,4 +1,4 @@
-"""An archive from somebody else goes in, the files of it that can be evidence come out, in a private folder."""
+"""Somebody else's archive goes in, the files of it that can be evidence come out, in a private folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from tcpwhy.evidence.compression import CompressionError, open_plain
 
 CHUNK = 1 << 20
 HEADER_BYTES = 4 << 20
-"""What the headers of one tar member may take: names and pax records are a few kilobytes in honest archives."""
+"""What the headers of one tar member may take: names and pax records are a few kilobytes in honest
+archives."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -62,14 +63,15 @@ class _Metered(io.RawIOBase):
 
 
 Wanted = Callable[[str, bytes], bool]
-"""Given a member's name and its first bytes: can it be evidence? The rest of what cannot is not written to the disk."""
+"""Given a member's name and its first bytes: can it be evidence? The rest of what cannot is not written to
+the disk."""
 
 
 def unpack(archive: Path, folder: Path, budget: Budget, wanted: Wanted) -> list[str]:
     """Unpack regular files below `folder`; sentences on what was left out, none where all was read.
 
-    Links, devices, absolute names and names with `..` are not unpacked; nothing is written outside `folder`. Raises
-    OSError only where the archive itself cannot be opened.
+    Links, devices, absolute names and names with `..` are not unpacked; nothing is written outside `folder`.
+    Raises OSError only where the archive itself cannot be opened.
     """
     losses: list[str] = []
     free = shutil.disk_usage(folder).free

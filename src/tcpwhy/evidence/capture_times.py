@@ -15,7 +15,8 @@ SNAP_LENGTH = 262_144
 
 TAIL = 2 * SNAP_LENGTH
 WHOLE = 8 << 20
-"""Bytes of plain data that are walked record by record; of larger files only the head and the tail are read."""
+"""Bytes of plain data that are walked record by record; of larger files only the head and the tail are
+read."""
 
 
 class CaptureTimes(NamedTuple):
@@ -29,8 +30,8 @@ class CaptureTimes(NamedTuple):
 def read_capture_times(path: Path) -> CaptureTimes:
     """The times that stand in a capture. Raises OSError where it cannot be opened.
 
-    Times need not be in order in a capture; the first and the last record's are given. A compressed capture is read as
-    far as WHOLE; the last time of a longer one is not known.
+    Times need not be in order in a capture; the first and the last record's are given. A compressed capture
+    is read as far as WHOLE; the last time of a longer one is not known.
     """
     with path.open("rb") as raw:
         compressed = compression_of(raw.read(8)) is not None
@@ -51,7 +52,10 @@ def read_capture_times(path: Path) -> CaptureTimes:
 
 
 def read_first_time(path: Path) -> CaptureTimes:
-    """As read_capture_times, of the first packet alone: cheap, for sorting. Raises OSError where it cannot be opened."""
+    """As read_capture_times, of the first packet alone: cheap, for sorting.
+
+    Raises OSError where it cannot be opened.
+    """
     with open_plain(path) as stream:
         head = _read(stream, TAIL)
     order_and_unit = PCAP_MAGIC.get(head[:4])
@@ -99,7 +103,10 @@ def _pcap_times(head: bytes, tail: bytes, whole: bool, order: str, unit_ns: int)
 
 
 def _last_pcap_time(tail: bytes, record: struct.Struct, header: int, unit_ns: int, first: int) -> int | None:
-    """The last record's time: from the first place in the tail from which records follow one another to the end."""
+    """The last record's time.
+
+    From the first place in the tail from which records follow one another to the end.
+    """
     units = 1_000_000_000 // unit_ns
     horizon = first // 1_000_000_000 + 10 * 366 * 86_400  # ten years: what lies beyond is no time but payload
     for start in range(min(len(tail), SNAP_LENGTH + header)):
@@ -150,7 +157,10 @@ def _pcapng_times(head: bytes, tail: bytes, whole: bool, order: str) -> CaptureT
 
 
 def _units_a_second(options: bytes, order: str) -> int:
-    """From if_tsresol, option 9: a power of ten, or of two where the top bit is set; microseconds where absent."""
+    """From if_tsresol, option 9: a power of ten, or of two where the top bit is set.
+
+    Microseconds where absent.
+    """
     offset = 0
     while offset + 4 <= len(options):
         code, length = struct.unpack_from(order + "HH", options, offset)

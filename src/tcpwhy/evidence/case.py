@@ -1,4 +1,4 @@
-"""What the user names goes in (a case folder, captures, logs, archives); vantage points and their files come out."""
+"""A case folder, captures, logs or archives go in; vantage points and their files come out."""
 
 from __future__ import annotations
 
@@ -65,7 +65,10 @@ class Evidence:
     temporary: list[Path] = dataclasses.field(default_factory=list)
 
     def shown(self, path: Path) -> str:
-        """A path as reports print it: relative to the case, what came from an archive below the archive's name."""
+        """A path as reports print it: relative to the case.
+
+        What came from an archive stands below the archive's name.
+        """
         return shown_path(path, self.places)
 
     def source(
@@ -120,9 +123,10 @@ def open_evidence(
 ) -> Evidence:
     """Open a case folder, or several `name=path` or plain paths of captures, logs, folders and archives.
 
-    `logs` are further logs, `name=file` or plain. `sniff` is the decode core's opinion on whether a file is a capture,
-    `times` reads the times of a capture (by default its head and tail are read), `budget` bounds unpacking. `-` is
-    standard input. Raises EvidenceError where an argument does not exist, tcpwhy.toml is wrong, or nothing is evidence.
+    `logs` are further logs, `name=file` or plain. `sniff` is the decode core's opinion on whether a file is a
+    capture, `times` reads the times of a capture (by default its head and tail are read), `budget` bounds
+    unpacking. `-` is standard input. Raises EvidenceError where an argument does not exist, tcpwhy.toml is
+    wrong, or nothing is evidence.
     """
     from tcpwhy.evidence.gathering import Gathering  # it needs the classes of this module
 

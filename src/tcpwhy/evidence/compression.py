@@ -116,7 +116,7 @@ def compression_of(head: bytes) -> Compression | None:
 
 
 def is_readable(compression: Compression) -> bool:
-    """False where this host lacks the program that undoes the compression (zstd and lz4 are not in Python 3.11)."""
+    """False where this host lacks the program for it: zstd and lz4 are not in Python 3.11."""
     return compression not in ("zstd", "lz4") or shutil.which(compression) is not None
 
 
@@ -124,7 +124,8 @@ def is_readable(compression: Compression) -> bool:
 def open_plain(path: Path) -> Iterator[BinaryIO]:
     """The plain bytes of `path`, decompressed where its first bytes say so.
 
-    Reading raises CompressionError (an OSError) where the data is damaged or ends early; what came before is valid.
+    Reading raises CompressionError (an OSError) where the data is damaged or ends early; what came before is
+    valid.
     """
     with path.open("rb") as source:
         compression = compression_of(source.read(8))
@@ -145,7 +146,7 @@ def open_plain(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def _through_program(compression: str, source: IO[bytes] | io.RawIOBase) -> Iterator[BinaryIO]:
+def _through_program(compression: str, source: IO[bytes]) -> Iterator[BinaryIO]:
     program = shutil.which(compression)
     if program is None:
         raise CompressionError(f"the program {compression} is not installed, which decompresses this file")

@@ -10,7 +10,10 @@ class EvidenceError(Exception):
     """
 
     def __init__(self, where: str, what: str, hint: str = "") -> None:
-        """`where` is the file or argument, with `:line` or `:key` where known; `what` says what is wrong and what was expected."""
+        """`where` is the file or argument, with `:line` or `:key` where known.
+
+        `what` says what is wrong and what was expected.
+        """
         super().__init__(f"{where}: {what}")
         self.where = where
         self.what = what

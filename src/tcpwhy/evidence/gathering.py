@@ -1,4 +1,4 @@
-"""Arguments go in one by one; files, told by their kind, are gathered under the vantage points they belong to."""
+"""Arguments go in one by one; their files, told by kind, come out under the vantage points they belong to."""
 
 from __future__ import annotations
 
@@ -95,7 +95,10 @@ class Gathering:
             self._point(name).logs.append(path)
 
     def take_root(self, arguments: list[str]) -> Path:
-        """Settle the folder that names are shown relative to; before any argument is added. Raises EvidenceError."""
+        """Settle the folder that names are shown relative to.
+
+        Before any argument is added. Raises EvidenceError.
+        """
         self._alone = len(arguments) == 1
         folders = []
         for argument in arguments:
@@ -201,7 +204,7 @@ class Gathering:
             }
             point.state = self._state(point, files)
             point.notes.append(
-                "a sosreport: sockets, counters and sysctls are read from it, firewall rules and routes are not"
+                "a sosreport: sockets, counters and sysctls are read from it, rules and routes are not"
             )
 
     def _state(self, point: VantagePoint, files: dict[str, Path]) -> State:

@@ -15,7 +15,8 @@ Kind = Literal["capture", "log", "listing", "archive", "settings", "empty", "unk
 """`listing` is the text that tcpdump or tshark prints; `settings` is a tcpwhy.toml."""
 
 Sniff = Callable[[str], str | None]
-"""The decode core's opinion: what a file is if it is a capture, else None. Given by the caller: evidence imports no core."""
+"""The decode core's opinion: what a file is if it is a capture, else None. Given by the caller: evidence
+imports no core."""
 
 SETTINGS_NAME = "tcpwhy.toml"
 
@@ -27,7 +28,8 @@ PCAP_MAGIC = {
     b"\xa1\xb2\xcd\x34": (">", 1_000),
     b"\x34\xcd\xb2\xa1": ("<", 1_000),
 }
-"""Magic → byte order and nanoseconds a unit; the last two are the modified form with longer record headers (libpcap sf-pcap.c)."""
+"""Magic → byte order and nanoseconds a unit; the last two are the modified form with longer record headers
+(libpcap sf-pcap.c)."""
 
 PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
 PCAPNG_ORDER = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}
@@ -40,10 +42,12 @@ _LOG_NAME = re.compile(
     r"(?:\.(?:log|ndjson|jsonl|out|err)(?:[.\-_]|$)|_log$|^(?:syslog|messages|error|stderr|stdout)\b)", re.I
 )
 _DATED = re.compile(
-    rb"^.{0,120}?(?:\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d|\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d)|^\s*\{\s*\""
+    rb"^.{0,120}?(?:\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d"
+    rb"|\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d)|^\s*\{\s*\""
 )
 _LISTED = re.compile(
-    rb"^\s*(?:(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d+|\d+\.\d{6,9})\s+(?:\S+\s+(?:In|Out|B|M|P)\s+)?(?:IP6?|ARP,?)\s"
+    rb"^\s*(?:(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d+|\d+\.\d{6,9})"
+    rb"\s+(?:\S+\s+(?:In|Out|B|M|P)\s+)?(?:IP6?|ARP,?)\s"
     rb"|^\s*\d+\s+\d+\.\d{6,9}\s+\S+\s+(?:\xe2\x86\x92|->)\s+\S+\s"
 )
 _CONTROL = bytes(value for value in range(32) if value not in b"\0\t\n\r\f\x1b") + b"\x7f"
@@ -57,7 +61,10 @@ def is_capture(head: bytes) -> bool:
 
 
 def is_text(head: bytes) -> bool:
-    """True where bytes look like text in UTF-8 or a superset of ASCII; zeros before it (a truncated live log) are allowed."""
+    """True where bytes look like text in UTF-8 or a superset of ASCII.
+
+    Zeros before it (a truncated live log) are allowed.
+    """
     body = head.strip(b"\0")
     if not body:
         return False

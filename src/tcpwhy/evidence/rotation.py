@@ -1,4 +1,4 @@
-"""Captures of one folder go in, groups that one tcpdump or dumpcap wrote by turns come out, in the order of time."""
+"""Captures of a folder go in, sets that one tcpdump wrote by turns come out, in the order of time."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ Times = Callable[[Path], CaptureTimes]
 """The times of a capture, to tell a rotated set from captures of several hosts that were numbered."""
 
 OVERLAP_NS = 50_000_000
-"""A rotated set's next file may begin this much before the last one's end: packets of several CPUs are written out of order."""
+"""A rotated set's next file may begin this much before the last one's end: packets of several CPUs are
+written out of order."""
 
 _ENDING = re.compile(r"\.(?:pcapng|pcap|cap|ntar|dmp|trc)(?=\d*$|\.\d)", re.IGNORECASE)
-_TIME = r"(?:\d{4}-?\d\d-?\d\d(?:[T_.\- ]?\d\d[:.\-_]?\d\d(?:[:.\-_]?\d\d)?(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?|1\d{9})"
+_TIME = (
+    r"(?:\d{4}-?\d\d-?\d\d(?:[T_.\- ]?\d\d[:.\-_]?\d\d(?:[:.\-_]?\d\d)?(?:\.\d+)?)?"
+    r"(?:Z|[+-]\d\d:?\d\d)?|1\d{9})"
+)
 _DUMPCAP = re.compile(r"[._-]?(?:\d{5,}[._-]\d{14}|\d{14}[._-]\d{5,})$")
 _TIMED = re.compile(rf"[._\- ]?{_TIME}$")
 _COUNTED = re.compile(r"[._-]?\d+$")
@@ -42,7 +46,10 @@ class _Name:
 
 
 def stem(name: str) -> str:
-    """The name of a capture or log without its endings: `gateway` of `gateway.pcap.gz`, of `gateway.pcap0` and of `gateway.log.1`."""
+    """The name of a capture or log without its endings.
+
+    `gateway` of `gateway.pcap.gz` and `gateway.log.1`.
+    """
     name = plain_name(name)
     found = _ENDING.search(name)
     if found and found.start():
@@ -89,9 +96,10 @@ def in_order(paths: Sequence[Path], times: Times) -> list[Path]:
 def group_rotated(paths: Sequence[Path], times: Times) -> list[Group]:
     """One group a vantage point, in the order of names.
 
-    Captures whose names differ by a counter or a time only are one group if their link types are the same and each
-    begins when the one before has ended. Where an end is not known (a long compressed capture), a form of name that only
-    rotation writes (`x.pcap1`, `x_00001_20260101120000.pcap`, `x-2026-01-01T12.pcap`) is believed, a bare number is not.
+    Captures whose names differ by a counter or a time only are one group if their link types are the same and
+    each begins when the one before has ended. Where an end is not known (a long compressed capture), a form
+    of name that only rotation writes (`x.pcap1`, `x_00001_20260101120000.pcap`, `x-2026-01-01T12.pcap`) is
+    believed, a bare number is not.
     """
     bases: dict[tuple[Path, str, str], list[tuple[Path, _Name]]] = {}
     for path in sorted(paths):

@@ -1,4 +1,4 @@
-"""tcpwhy.toml goes in, typed settings come out; what is unknown or wrong in it is an error that names the line."""
+"""tcpwhy.toml goes in, typed settings come out, or an error that names the line."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _check(settings: Settings, shown: str, text: str) -> None:
         if vantage.log_timezone is not None and not is_zone(vantage.log_timezone):
             raise EvidenceError(
                 f"{shown}:{_line_of(text, 'log_timezone', below=name)}",
-                f"read `{vantage.log_timezone}`, expected the name of a time zone such as Asia/Shanghai or UTC",
+                f"read `{vantage.log_timezone}`, expected a time zone such as Asia/Shanghai or UTC",
             )
     for name in settings.service:
         address, _, port = name.rpartition(":")
@@ -162,7 +162,10 @@ def _last_key(path: str) -> str:
 
 
 def _line_of(text: str, key: str, *, below: str = "") -> int:
-    """The line where a key stands, after the line that names `below`; the first line where it is written another way."""
+    """The line where a key stands, after the line that names `below`.
+
+    The first line where it is written another way.
+    """
     after = False
     fallback = 0
     for number, line in enumerate(text.split("\n"), 1):

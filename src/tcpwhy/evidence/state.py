@@ -109,9 +109,10 @@ class State:
         return Source(self.vantage_point, self._shown[name], line=line)
 
     def read_lines(self, name: str) -> list[str] | None:
-        """The lines of a file, without their ends; None where it was not collected or cannot be read (then a note says so).
+        """The lines of a file, without their ends; None where it was not collected or cannot be read.
 
-        Bytes that are not UTF-8 are replaced; of a file longer than LARGEST the first part is given, and a note made.
+        Bytes that are not UTF-8 are replaced; of a file longer than LARGEST the first part is given. What
+        could not be read is noted.
         """
         path = self._files.get(name)
         if path is None:

@@ -38,11 +38,17 @@ class Counters:
     not_understood_count: int = 0
 
     def get(self, name: str) -> Counter | None:
-        """The counter, or None where this kernel or collection does not have it: which is not the same as 0."""
+        """The counter, or None where this kernel or collection does not have it.
+
+        Which is not the same as 0.
+        """
         return self.values.get(name)
 
     def rise(self, before: Counters, name: str) -> int | None:
-        """How much a counter rose since an earlier snapshot; None where either lacks it or the host restarted."""
+        """How much a counter rose since an earlier snapshot.
+
+        None where either lacks it or the host restarted.
+        """
         now, then = self.values.get(name), before.values.get(name)
         if now is None or then is None or now.value < then.value:
             return None
@@ -50,7 +56,10 @@ class Counters:
 
 
 def read_counters(state: State) -> Counters | None:
-    """The counters of a snapshot, from nstat and from /proc where nstat lacks them; None where none was collected."""
+    """The counters of a snapshot, from nstat and from /proc where nstat lacks them.
+
+    None where none was collected.
+    """
     found: Counters | None = None
     lines = state.read_lines("nstat.txt")
     if lines is not None:
@@ -71,7 +80,10 @@ _NSTAT = re.compile(r"([A-Za-z][A-Za-z0-9_]{1,63})\s+(-?\d{1,20})(?:\s+\S+)?\s*"
 
 
 def parse_nstat(lines: Sequence[str], source: Source) -> Counters:
-    """`nstat -asz`, `-az`, `-a`, or `-j` (JSON). Without -z, a counter that is 0 is not printed and so not there."""
+    """`nstat -asz`, `-az`, `-a`, or `-j` (JSON).
+
+    Without -z, a counter that is 0 is not printed and so not there.
+    """
     table = Counters()
     first = next((line for line in lines if line.strip()), "")
     if first.lstrip().startswith("{"):

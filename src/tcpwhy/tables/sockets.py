@@ -1,7 +1,8 @@
 """`ss -tanpioem` or /proc/net/tcp of a host goes in, its TCP sockets as typed rows come out.
 
-LISTEN 0      511          0.0.0.0:80        0.0.0.0:*    users:(("nginx",pid=812,fd=6)) ino:2137 sk:1 cgroup:/ <->
-ESTAB  0      0      [::ffff:10.0.0.5]:80  [::ffff:10.0.0.9]:40112 timer:(keepalive,119min,0) ino:81047 sk:2 <->
+LISTEN 0      511          0.0.0.0:80        0.0.0.0:*    users:(("nginx",pid=812,fd=6)) ino:2137 sk:1
+cgroup:/ <-> ESTAB  0      0      [::ffff:10.0.0.5]:80  [::ffff:10.0.0.9]:40112 timer:(keepalive,119min,0)
+ino:81047 sk:2 <->
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ class Socket:
     v6_only: bool | None = None
     """None where it is not shown."""
     details: dict[str, str] = dataclasses.field(default_factory=dict)
-    """`name:value` words of the information line, the first of a name: rto, rtt, retrans, lastsnd, lastrcv, …"""
+    """`name:value` words of the information line, the first of a name: rto, rtt, retrans, lastsnd, lastrcv,
+    …"""
 
     @property
     def is_listener(self) -> bool:
@@ -111,7 +113,10 @@ class Socket:
 
     @property
     def is_overflowing(self) -> bool:
-        """True for a listener whose accept queue is full: Recv-Q above Send-Q (net/ipv4: sk_acceptq_is_full)."""
+        """True for a listener whose accept queue is full.
+
+        Recv-Q above Send-Q (net/ipv4: sk_acceptq_is_full).
+        """
         return self.is_listener and self.recv_q > self.send_q
 
     @property
@@ -137,8 +142,9 @@ class Sockets:
     def listeners_for(self, ip: str, port: int) -> list[Socket]:
         """The listeners that a SYN to this address can reach, the most specific first.
 
-        A socket on any IPv6 address takes IPv4 too unless it is bound as IPv6 only (ipv6(7) IPV6_V6ONLY); `[::]:80` in ss
-        is IPv6 only, `*:80` both. Where it is not shown, it is taken to be both. Raises ValueError for what is no IP address.
+        A socket on any IPv6 address takes IPv4 too unless it is bound as IPv6 only (ipv6(7) IPV6_V6ONLY);
+        `[::]:80` in ss is IPv6 only, `*:80` both. Where it is not shown, it is taken to be both. Raises
+        ValueError for what is no IP address.
         """
         wanted = ipaddress.ip_address(ip.partition("%")[0])
         if isinstance(wanted, ipaddress.IPv6Address) and wanted.ipv4_mapped:
@@ -191,9 +197,10 @@ _DETAIL = re.compile(r"(?:^|\s)([a-z_]{1,24}):([^\s()]{1,80})(?=\s|$)", re.ASCII
 
 
 def parse_ss(lines: Iterable[str], source: Source) -> Sockets:
-    """Rows of `ss` with any of -H, -O, -n, -p, -i, -o, -e, -m, with or without the Netid column (ss -a of all families).
+    """Rows of `ss` with any of -H, -O, -n, -p, -i, -o, -e, -m, with or without the Netid column.
 
-    An information line begins with white space and belongs to the socket before it. Sockets other than TCP are left out.
+    An information line begins with white space and belongs to the socket before it. Sockets other than TCP
+    are left out.
     """
     table = Sockets()
     skipped_before = False
@@ -258,7 +265,10 @@ def _row(words: Sequence[str], line: str, source: Source) -> Socket | None:
 
 
 def _v6_only(rest: str, local: str) -> bool | None:
-    """`ss -e` prints v6only:0 or 1 of IPv6 listeners; without it `[::]` means only and `*` both (misc/ss.c)."""
+    """`ss -e` prints v6only:0 or 1 of IPv6 listeners.
+
+    Without it `[::]` means only and `*` both (misc/ss.c).
+    """
     found = re.search(r"\bv6only:([01])\b", rest)
     if found:
         return found.group(1) == "1"
@@ -301,9 +311,10 @@ def _add_details(socket: Socket, text: str) -> None:
 def parse_proc(lines: Iterable[str], source: Source, table: Sockets) -> None:
     """Rows of /proc/net/tcp or tcp6 are added to `table`.
 
-    Addresses are hexadecimal words in the byte order of the host that wrote them: little-endian is assumed, as nearly all
-    hosts are (net/ipv4/tcp_ipv4.c get_tcp4_sock prints them with %08X). Queues of a listener: `rx_queue` is the accept
-    queue, and the backlog is not printed, so `send_q` of a listener would be 0; it is given as its Recv-Q.
+    Addresses are hexadecimal words in the byte order of the host that wrote them: little-endian is assumed,
+    as nearly all hosts are (net/ipv4/tcp_ipv4.c get_tcp4_sock prints them with %08X). Queues of a listener:
+    `rx_queue` is the accept queue, and the backlog is not printed, so `send_q` of a listener would be 0; it
+    is given as its Recv-Q.
     """
     for number, line in enumerate(lines, 1):
         words = line[:LONGEST_LINE].split()

@@ -1,7 +1,8 @@
 """Logs of a vantage point go in, the lines that speak of a connection come out, whichever program wrote them.
 
-A dialect is a file of this folder with a function `parse`, and is found by being here. It may also have MARKERS, without
-any of which no line is its own, and `unfinished`, which tells that a record goes on in the next line.
+A dialect is a file of this folder with a function `parse`, and is found by being here. It may also have
+MARKERS, without any of which no line is its own, and `unfinished`, which tells that a record goes on in the
+next line.
 """
 
 from __future__ import annotations
@@ -96,8 +97,8 @@ def read_log(
 ) -> None:
     """Add one log, plain or compressed, to `reading`.
 
-    `zone` is the time zone of lines that name none, `utc_offset_s` the host's where the zone is not known. Memory is
-    bounded by the events kept. A damaged or missing file is a loss.
+    `zone` is the time zone of lines that name none, `utc_offset_s` the host's where the zone is not known.
+    Memory is bounded by the events kept. A damaged or missing file is a loss.
     """
     file = _File(source, reading, zoneinfo.ZoneInfo(zone) if zone else None, utc_offset_s)
     try:
@@ -205,8 +206,8 @@ class _File:
             if not self._full:
                 self._full = True
                 reading.losses.append(
-                    f"{self._source.file}: more than {MOST_EVENTS} lines speak of connections; from line {number} they"
-                    " are counted only"
+                    f"{self._source.file}: more than {MOST_EVENTS} lines speak of connections;"
+                    f" from line {number} they are counted only"
                 )
             return
         parsed = self._with_session(parsed)
@@ -250,7 +251,10 @@ class _File:
         return parsed
 
     def _time(self, parsed: ParsedLine, stamp: Stamp | None) -> tuple[int | None, int, int | None]:
-        """The wall clock, its precision, and UTC where the zone is known. A wrapper that names its zone wins."""
+        """The wall clock, its precision, and UTC where the zone is known.
+
+        A wrapper that names its zone wins.
+        """
         naive, precision, offset = parsed.naive_time_ns, parsed.time_precision_ns, parsed.zone_offset_s
         if stamp is not None and (naive is None or (offset is None and stamp.zone_offset_s is not None)):
             naive, precision, offset = stamp.naive_ns, stamp.precision_ns, stamp.zone_offset_s

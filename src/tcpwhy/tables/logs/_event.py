@@ -1,4 +1,4 @@
-"""What the log dialects and their readers have in common: a line understood, and an event with its place and time."""
+"""What dialects and readers share: a line goes in understood, an event with its place and time comes out."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ What = Literal[
 ]
 """What happened to the connection, from the point of view of the program that writes the log.
 
-`closed_locally` is a consequence: the program itself had closed. `eof` is a FIN where more was expected. `idle_closed` is
-the other end's FIN on a connection that waited for its next request. `canceled`: who had asked went away.
+`closed_locally` is a consequence: the program itself had closed. `eof` is a FIN where more was expected.
+`idle_closed` is the other end's FIN on a connection that waited for its next request. `canceled`: who had
+asked went away.
 """
 
 About = Literal["upstream", "client"]
@@ -71,7 +72,8 @@ class LogEvent:
 
     source: Source
     time_ns: int | None
-    """Nanoseconds since 1970 UTC by the clock of the host that wrote; None where the line's zone or time is not known."""
+    """Nanoseconds since 1970 UTC by the clock of the host that wrote; None where the line's zone or time is
+    not known."""
     naive_time_ns: int | None
     """The wall clock of the line as if it were UTC; None where the line has no time."""
     time_precision_ns: int
@@ -106,7 +108,10 @@ def address(text: str) -> str | None:
 
 
 def endpoint(text: str) -> str | None:
-    """`ip:port` or `[ip]:port` in its canonical spelling; None for names, for port 0 and for anything else."""
+    """`ip:port` or `[ip]:port` in its canonical spelling.
+
+    None for names, for port 0 and for anything else.
+    """
     host, colon, port = text.rpartition(":")
     if not colon or not _DIGITS.fullmatch(port) or not 0 < int(port) < 65536:
         return None

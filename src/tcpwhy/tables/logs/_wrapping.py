@@ -1,4 +1,4 @@
-"""A line as a container runtime, a journal or a shipper wrapped it goes in; the program's own line and the wrapper's time come out."""
+"""A line wrapped by a runtime, journal or shipper goes in, the program's own line and a time come out."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ _TIME_KEYS = ("time", "@timestamp", "timestamp", "ts", "__REALTIME_TIMESTAMP")
 
 
 def unwrap(line: str) -> Unwrapped:
-    """Take off what is round a program's line: CRI, Docker's and shippers' JSON, journal and syslog prefixes, labels.
+    """Take off what is round a program's line: CRI, JSON, journal and syslog prefixes, labels.
 
-    The time of the innermost wrapper that names its zone is kept. A syslog prefix without a year gives no time.
-    Forms: Kubernetes CRI logging format; Docker json-file; RFC 3164 section 4.1 and RFC 3339 syslog; `kubectl logs
-    --timestamps --prefix`; `journalctl -o json`; Elastic common schema.
+    The time of the innermost wrapper that names its zone is kept. A syslog prefix without a year gives no
+    time. Forms: Kubernetes CRI logging format; Docker json-file; RFC 3164 section 4.1 and RFC 3339 syslog;
+    `kubectl logs --timestamps --prefix`; `journalctl -o json`; Elastic common schema.
     """
     text, stamp, partial = line, None, ""
     for _ in range(LAYERS):

@@ -1,17 +1,18 @@
 """Lines of Go's net/http and httputil go in, the connection they speak of and what happened to it come out.
 
-    2023/05/05 17:33:07 http: proxy error: read tcp 10.20.0.7:51392->10.20.32.11:80: read: connection reset by peer
+    2023/05/05 17:33:07 http: proxy error: read tcp 10.20.0.7:51392->10.20.32.11:80: read: connection reset by
+    peer
 
-A net.OpError is printed as operation, network, source->address, cause: the source is this program's own end, for reads
-as well as for writes, and a failed dial has none (net/net.go OpError.Error). `readfrom … splice: …` names the socket that
-was written to, while the one that was read from failed (net/splice_linux.go).
+A net.OpError is printed as operation, network, source->address, cause: the source is this program's own end,
+for reads as well as for writes, and a failed dial has none (net/net.go OpError.Error). `readfrom … splice: …`
+names the socket that was written to, while the one that was read from failed (net/splice_linux.go).
 """
 
 from __future__ import annotations
 
 import re
 
-from tcpwhy.tables.logs._event import SECOND_NS, ParsedLine, What, endpoint
+from tcpwhy.tables.logs._event import SECOND_NS, About, ParsedLine, What, endpoint
 from tcpwhy.tables.logs._wrapping import naive_ns
 
 MARKERS = (
@@ -121,13 +122,27 @@ def parse(line: str) -> ParsedLine | None:
         message=message,
         local=local,
         remote=remote,
-        about="upstream"
-        if operation == "dial" or (speaker.startswith("http: proxy") and not operations)
-        else None,
+        about=_about(
+            kind, speaker, operation, named=local is not None or remote is not None, pairs=len(pairs)
+        ),
         also=tuple(pair for pair in pairs if pair != (local, remote)),
         naive_time_ns=naive,
         time_precision_ns=precision,
     )
+
+
+def _about(kind: What, speaker: str, operation: str, *, named: bool, pairs: int) -> About | None:
+    """Which side, where the line tells.
+
+    ReverseProxy's errors are those of its transport, but for the body that it copies from its client.
+    """
+    if kind == "canceled":
+        return "client"
+    if operation == "dial":
+        return "upstream"
+    if speaker.startswith(_SPEAKERS[:2]) and pairs <= 1 and (named or not operation):
+        return "upstream"
+    return None
 
 
 def _time(prefix: re.Match[str] | None) -> tuple[int | None, int]:

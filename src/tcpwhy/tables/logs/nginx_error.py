@@ -1,10 +1,12 @@
 """Lines of nginx's error log (http, stream, Lua sockets) go in, whose connection failed and how come out.
 
-    2026/11/21 06:59:55 [error] 1080#1080: *3 recv() failed (104: Connection reset by peer) while reading response header
-    from upstream, client: 10.0.0.9, server: a.test, request: "GET / HTTP/1.1", upstream: "http://10.0.1.2:80/", host: "a.test"
+    2026/11/21 06:59:55 [error] 1080#1080: *3 recv() failed (104: Connection reset by peer) while reading
+    response header from upstream, client: 10.0.0.9, server: a.test, request: "GET / HTTP/1.1", upstream:
+    "http://10.0.1.2:80/", host: "a.test"
 
-The client is printed without its port, the upstream with its own, the local port towards the upstream by the stream
-module alone, on a line of its own (`proxy A connected to B`) with the same `*CONN` (ngx_stream_proxy_module.c).
+The client is printed without its port, the upstream with its own, the local port towards the upstream by the
+stream module alone, on a line of its own (`proxy A connected to B`) with the same `*CONN`
+(ngx_stream_proxy_module.c).
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ MARKERS = ("[error] ", "[crit] ", "[alert] ", "[emerg] ", "[warn] ", "[notice] "
 """A line without any of these is none of this dialect."""
 
 _PREFIX = re.compile(
-    r"(?:^|[\s:])(\d{4})/(\d\d)/(\d\d) (\d\d):(\d\d):(\d\d) \[(error|crit|alert|emerg|warn|notice|info)\] (\d{1,10})#\d{1,20}: (?:\*(\d{1,20}) )?",
+    r"(?:^|[\s:])(\d{4})/(\d\d)/(\d\d) (\d\d):(\d\d):(\d\d) "
+    r"\[(error|crit|alert|emerg|warn|notice|info)\] (\d{1,10})#\d{1,20}: (?:\*(\d{1,20}) )?",
     re.ASCII,
 )
 _CONNECTED = re.compile(r"(client|proxy) (\S{1,80}) connected to (\S{1,80})$", re.ASCII)
@@ -41,14 +44,15 @@ _ERRNOS: dict[int, What] = {
     112: "unreachable",
     107: "closed_locally",
 }
-"""Linux numbers, errno(3): ECONNREFUSED, ECONNRESET, EPIPE, ENETUNREACH, EHOSTUNREACH, EHOSTDOWN, ENOTCONN."""
+"""Linux numbers, errno(3): ECONNREFUSED, ECONNRESET, EPIPE, ENETUNREACH, EHOSTUNREACH, EHOSTDOWN,
+ENOTCONN."""
 
 _IDLE = ("while waiting for request", "while keepalive", "in keepalive", "keepalive connection")
 """Between requests: a client that goes away then has lost nothing."""
 
 
 def unfinished(line: str) -> bool:
-    """True where the line quotes a client's bytes, which may hold line ends, and the end of the quotation is not there yet."""
+    """True where the line quotes a client's bytes, line ends among them, and the quotation is open."""
     at = line.find('broken header: "')
     return at >= 0 and '" while reading PROXY protocol' not in line[at:]
 
@@ -97,7 +101,7 @@ def parse(line: str) -> ParsedLine | None:
 
 
 def _told(told: re.Match[str], message: str, key: str | None, naive: int | None) -> ParsedLine | None:
-    """`client A connected to B` and `proxy A connected to B`: B is the program's own end in the first, A in the second."""
+    """`client A connected to B`, where B is the own end, and `proxy A connected to B`, where A is."""
     first, second = endpoint(told.group(2)), endpoint(told.group(3))
     if key is None or first is None or second is None:
         return None
