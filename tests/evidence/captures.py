@@ -3,9 +3,7 @@
 import struct
 
 
-def pcap(
-    *times_s: float, order: str = "<", nanoseconds: bool = False, link_type: int = 1, size: int = 60
-) -> bytes:
+def pcap(*times_s: float, order: str = "<", nanoseconds: bool = False, link_type: int = 1, size: int = 60) -> bytes:
     """A capture with one record of `size` bytes at each time."""
     magic = 0xA1B23C4D if nanoseconds else 0xA1B2C3D4
     units = 10**9 if nanoseconds else 10**6

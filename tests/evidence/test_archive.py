@@ -130,15 +130,11 @@ def test_bombs_end_at_the_budget(tmp_path: Path) -> None:
     with open_evidence(tmp_path / "bomb.tar.gz", budget=Budget(bytes_left=1 << 20)) as evidence:
         assert evidence.losses == ["bomb.tar.gz: unpacked in part only: it holds more than may be unpacked"]
         assert "a" in told(evidence)
-        assert (
-            sum(path.stat().st_size for folder in evidence.temporary for path in folder.rglob("*")) < 3 << 20
-        )
+        assert sum(path.stat().st_size for folder in evidence.temporary for path in folder.rglob("*")) < 3 << 20
     many = {f"{number}.log": LOG.encode() for number in range(30)}
     (tmp_path / "many.zip").write_bytes(zip_of(many))
     with open_evidence(tmp_path / "many.zip", budget=Budget(files_left=10)) as evidence:
-        assert evidence.losses == [
-            "many.zip: unpacked in part only: it holds more files than may be unpacked"
-        ]
+        assert evidence.losses == ["many.zip: unpacked in part only: it holds more files than may be unpacked"]
 
 
 def test_a_huge_header_takes_no_memory(tmp_path: Path) -> None:
@@ -176,9 +172,7 @@ def test_a_failed_opening_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     patch=st.binary(max_size=40),
     cut=st.integers(0, 20000),
 )
-def test_damaged_archives_give_what_they_hold(
-    tmp_path: Path, form: str, at: int, patch: bytes, cut: int
-) -> None:
+def test_damaged_archives_give_what_they_hold(tmp_path: Path, form: str, at: int, patch: bytes, cut: int) -> None:
     data = packed(form)
     at, cut = at % len(data), cut % len(data)
     damaged = (data[:at] + patch + data[at + len(patch) :])[: len(data) - cut // 4]

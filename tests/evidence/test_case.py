@@ -100,9 +100,7 @@ def test_numbered_captures_of_several_hosts_stay_apart(tmp_path: Path) -> None:
         (["part9.pcapng", "part10.pcapng", "part11.pcapng"], "part"),
     ],
 )
-def test_rotated_sets_are_one_vantage_point_in_time_order(
-    tmp_path: Path, names: list[str], point: str
-) -> None:
+def test_rotated_sets_are_one_vantage_point_in_time_order(tmp_path: Path, names: list[str], point: str) -> None:
     make(tmp_path, {name: pcap(10 * number, 10 * number + 9) for number, name in enumerate(names)})
     with open_evidence(tmp_path) as evidence:
         assert told(evidence) == {point: names}
@@ -195,9 +193,7 @@ def test_settings(tmp_path: Path) -> None:
         assert (point.role, point.addresses, point.clock_offset_s) == ("proxy", ("10.20.0.7",), 5.02)
         assert point.log_timezone == "Asia/Shanghai"
         assert evidence.services["10.20.32.11:80"].backends == ("backend-01",)
-        assert evidence.notes == [
-            "tcpwhy.toml names the vantage point nowhere, of which there is no evidence"
-        ]
+        assert evidence.notes == ["tcpwhy.toml names the vantage point nowhere, of which there is no evidence"]
 
 
 @pytest.mark.parametrize(
@@ -250,9 +246,7 @@ def test_unusable_arguments(tmp_path: Path) -> None:
     with pytest.raises(EvidenceError, match="nothing is named"):
         open_evidence([])
     with open_evidence([tmp_path / "garbage.pcap", tmp_path / "a.pcap"]) as evidence:
-        assert evidence.losses == [
-            "garbage.pcap is named like a capture and is none (neither pcap nor pcapng)"
-        ]
+        assert evidence.losses == ["garbage.pcap is named like a capture and is none (neither pcap nor pcapng)"]
 
 
 def test_links_pipes_and_loops(tmp_path: Path) -> None:

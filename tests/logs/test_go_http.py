@@ -1,7 +1,5 @@
 """Lines as real Go 1.19 programs wrote them."""
 
-# ruff: noqa: E501 (the lines are as the programs write them)
-
 import pytest
 
 from tcpwhy.tables.logs.go_http import parse
@@ -111,9 +109,7 @@ def test_other_pairs_of_a_line_are_kept_apart() -> None:
     found = parse(f"readfrom tcp {A}->{B}: splice: connection reset by peer")
     assert found is not None
     assert found.also == ((A, B),)
-    found = parse(
-        f"readfrom tcp {A}->{B}: read tcp 10.0.0.1:80->10.0.0.2:50000: read: connection reset by peer"
-    )
+    found = parse(f"readfrom tcp {A}->{B}: read tcp 10.0.0.1:80->10.0.0.2:50000: read: connection reset by peer")
     assert found is not None
     assert found.also == ((A, B),)
 

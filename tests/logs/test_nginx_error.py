@@ -66,14 +66,12 @@ def test_failures_towards_the_upstream(text: str, kind: str, failing: bool) -> N
 
 def test_upstream_that_is_a_name_or_an_ipv6_address() -> None:
     found = parse(
-        P
-        + '*2 no live upstreams while connecting to upstream, client: ::1, server: a, upstream: "http://dead/x"'
+        P + '*2 no live upstreams while connecting to upstream, client: ::1, server: a, upstream: "http://dead/x"'
     )
     assert found is not None
     assert (found.kind, found.remote, found.client, found.failing) == ("other", None, "::1", True)
     found = parse(
-        P
-        + '*2 recv() failed (104: x) while reading upstream, client: fd00::9, upstream: "http://[fd00:0::1]:80/"'
+        P + '*2 recv() failed (104: x) while reading upstream, client: fd00::9, upstream: "http://[fd00:0::1]:80/"'
     )
     assert found is not None
     assert (found.remote, found.client) == ("[fd00::1]:80", "fd00::9")
@@ -81,14 +79,11 @@ def test_upstream_that_is_a_name_or_an_ipv6_address() -> None:
 
 def test_lua_sockets_name_whom_they_meant_to_reach() -> None:
     found = parse(
-        P
-        + "*9 lua tcp socket connect timed out, when connecting to 10.0.0.7:6379, client: 10.0.0.9, server: a"
+        P + "*9 lua tcp socket connect timed out, when connecting to 10.0.0.7:6379, client: 10.0.0.9, server: a"
     )
     assert found is not None
     assert (found.kind, found.remote, found.about) == ("timeout_connecting", "10.0.0.7:6379", "upstream")
-    found = parse(
-        P + '*9 lua tcp socket connect timed out, client: 10.0.0.9, server: a, request: "GET / HTTP/1.1"'
-    )
+    found = parse(P + '*9 lua tcp socket connect timed out, client: 10.0.0.9, server: a, request: "GET / HTTP/1.1"')
     assert found is not None
     assert (found.kind, found.remote) == ("timeout_connecting", None)
 
@@ -133,6 +128,4 @@ def test_what_is_no_matter_of_a_connection_is_none(text: str) -> None:
 def test_a_quotation_with_line_ends_is_unfinished() -> None:
     first = P + '*30 broken header: "GET / HTTP/1.0'
     assert unfinished(first)
-    assert not unfinished(
-        first + '\n\n" while reading PROXY protocol, client: 127.0.0.1, server: 127.0.0.1:18001'
-    )
+    assert not unfinished(first + '\n\n" while reading PROXY protocol, client: 127.0.0.1, server: 127.0.0.1:18001')

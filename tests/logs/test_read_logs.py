@@ -50,14 +50,10 @@ def test_wrappers_are_taken_off_and_their_zone_counts(tmp_path: Path) -> None:
     ns = UTC + 669_794_202
     wrapped = {
         "cri": f"2023-05-05T17:33:07.669794202Z stderr F {GO_TIMED}",
-        "docker": json.dumps(
-            {"log": GO_TIMED + "\n", "stream": "stderr", "time": "2023-05-05T17:33:07.669794202Z"}
-        ),
+        "docker": json.dumps({"log": GO_TIMED + "\n", "stream": "stderr", "time": "2023-05-05T17:33:07.669794202Z"}),
         "kubectl": f"[pod/gw-1/gateway] 2023-05-05T17:33:07.669794202Z {GO_TIMED}",
         "rfc3339 syslog": f"2023-05-05T19:33:07.669794202+02:00 host gateway[12]: {GO_TIMED}",
-        "elastic": json.dumps(
-            {"_source": {"@timestamp": "2023-05-05T17:33:07.669794202Z", "message": GO_TIMED}}
-        ),
+        "elastic": json.dumps({"_source": {"@timestamp": "2023-05-05T17:33:07.669794202Z", "message": GO_TIMED}}),
         "zap": json.dumps({"ts": "2023-05-05T17:33:07.669794202Z", "msg": "upstream", "error": GO}).replace(
             ">", "\\u003e"
         ),
@@ -115,8 +111,7 @@ def test_stream_sessions_give_the_local_port(tmp_path: Path) -> None:
 def test_broken_header_over_several_lines(tmp_path: Path) -> None:
     p = "2026/11/21 07:00:00 [error] 9#9: "
     text = (
-        p
-        + '*30 broken header: "GET / HTTP/1.0\r\nHost: x\r\n\r\n" while reading PROXY protocol, client: 127.0.0.1,'
+        p + '*30 broken header: "GET / HTTP/1.0\r\nHost: x\r\n\r\n" while reading PROXY protocol, client: 127.0.0.1,'
         " server: 127.0.0.1:18001\n"
         + p
         + "*31 connect() failed (111: Connection refused) while connecting to upstream,"
@@ -181,9 +176,7 @@ def test_changed_lines_never_raise(tmp_path: Path, parts: list[tuple[str, int, b
 
 @settings(max_examples=100, deadline=2000)
 @given(
-    st.sampled_from(
-        [" tcp ", "->", "read tcp ", "[error] ", "*1 ", ": ", "(", "1", "{", '"', "client: ", "%"]
-    ),
+    st.sampled_from([" tcp ", "->", "read tcp ", "[error] ", "*1 ", ": ", "(", "1", "{", '"', "client: ", "%"]),
     st.integers(1, 4000),
     st.text(max_size=50),
 )

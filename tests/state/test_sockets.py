@@ -120,9 +120,7 @@ def test_sockets_of_this_host_read_from_ss_and_from_proc() -> None:
         socket.create_server(("127.0.0.1", 0)) as server,
         socket.create_connection(server.getsockname()[:2]) as client,
     ):
-        printed = subprocess.run(
-            ["ss", "-tanpioem"], capture_output=True, text=True, check=True
-        ).stdout.splitlines()
+        printed = subprocess.run(["ss", "-tanpioem"], capture_output=True, text=True, check=True).stdout.splitlines()
         proc = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()
         port = server.getsockname()[1]
         ends = {f"127.0.0.1:{port}", f"127.0.0.1:{client.getsockname()[1]}"}

@@ -71,9 +71,7 @@ class Evidence:
         """
         return shown_path(path, self.places)
 
-    def source(
-        self, vantage_point: str, path: Path, *, frame: int | None = None, line: int | None = None
-    ) -> Source:
+    def source(self, vantage_point: str, path: Path, *, frame: int | None = None, line: int | None = None) -> Source:
         """The place of a fact in a file of this case."""
         return Source(vantage_point, self.shown(path), frame=frame, line=line)
 
@@ -171,9 +169,7 @@ def _finish(
             point.role = found.role
             point.addresses = found.addresses
             point.log_timezone = found.log_timezone
-            point.clock_offset_s = (
-                None if found.clock_offset is None else offset_in_seconds(found.clock_offset)
-            )
+            point.clock_offset_s = None if found.clock_offset is None else offset_in_seconds(found.clock_offset)
         if len(point.captures) > 1:
             point.captures = in_order(point.captures, _first_time)
         point.logs.sort()

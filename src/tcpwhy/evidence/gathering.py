@@ -10,19 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tcpwhy.evidence.archive import Budget, remove_folder, unpack
+from tcpwhy.evidence.arguments import absolute, exists, split_argument
 from tcpwhy.evidence.capture_times import CaptureTimes, read_capture_times
 from tcpwhy.evidence.case import VantagePoint, private_folder, shown_path
-from tcpwhy.evidence.compression import compression_of
 from tcpwhy.evidence.error import EvidenceError
-from tcpwhy.evidence.kind import CAPTURE_NAME, SETTINGS_NAME, Kind, Sniff, is_capture, kind_of, text_kind
+from tcpwhy.evidence.kind import CAPTURE_NAME, Kind, Sniff, kind_of, text_kind
 from tcpwhy.evidence.rotation import Times, group_rotated, stem
 from tcpwhy.evidence.settings import ServiceSettings, Settings, VantageSettings, read_settings
 from tcpwhy.evidence.state import SOSREPORT_FILES, STATE_FILES, State
+from tcpwhy.evidence.unpacked import SOS, STATE, STATE_BEFORE, descended, host_name, may_be_evidence
 
 NAMED = 20
 """Files of no known kind that are named one by one in a vantage point's notes; the rest are counted."""
-
-STATE, STATE_BEFORE, SOS = "state", "state-before", "sos_commands"
 
 
 class Gathering:
@@ -50,7 +49,7 @@ class Gathering:
 
     def add_argument(self, argument: str) -> None:
         """A case folder, a capture, a log or an archive, perhaps as `name=path`. Raises EvidenceError."""
-        name, text = _split(argument)
+        name, text = split_argument(argument)
         path = self._regular(text, argument)
         if path.is_dir():
             if name is not None:
@@ -62,15 +61,13 @@ class Gathering:
         if kind == "archive":
             folder = self._unpacked(path, self._show(path))
             if folder is not None:
-                inner = _descended(folder)
+                inner = descended(folder)
                 if self._alone:  # the archive stands for the folder it holds, so names are relative to that
                     self.places.append((inner, ""))
                 if name is not None:
                     self._add_tree(inner, name)
                 else:
-                    self._add_case(
-                        inner, stem(path.name.replace(".tar", "")) if inner == folder else inner.name
-                    )
+                    self._add_case(inner, stem(path.name.replace(".tar", "")) if inner == folder else inner.name)
         elif name is None:
             self._add_loose(path, kind)
         else:
@@ -78,7 +75,7 @@ class Gathering:
 
     def add_log_argument(self, argument: str) -> None:
         """A log, perhaps as `name=file`. Raises EvidenceError where it is missing or no text."""
-        name, text = _split(argument)
+        name, text = split_argument(argument)
         path = self._regular(text, argument)
         if path.is_dir():
             raise EvidenceError(argument, "is a folder, expected a log file")
@@ -102,8 +99,8 @@ class Gathering:
         self._alone = len(arguments) == 1
         folders = []
         for argument in arguments:
-            path = _absolute(_split(argument)[1])
-            folders.append(path if _exists(str(path)) and path.is_dir() else path.parent)
+            path = absolute(split_argument(argument)[1])
+            folders.append(path if exists(str(path)) and path.is_dir() else path.parent)
         root = Path(os.path.commonpath(folders))
         self.places.append((root, ""))
         return root
@@ -123,9 +120,7 @@ class Gathering:
                 folders = {other.paths[0].parent for other in groups if other.name == name}
                 parent = group.paths[0].parent.name
                 name = f"{parent}/{name}" if len(folders) > 1 and parent else group.paths[0].name
-            self._point(name).captures += [
-                path for path in group.paths if path not in self._point(name).captures
-            ]
+            self._point(name).captures += [path for path in group.paths if path not in self._point(name).captures]
             if len(group.paths) > 1:
                 self._point(name).notes.append(
                     f"{len(group.paths)} captures are taken for one rotated set, by name and times"
@@ -164,8 +159,8 @@ class Gathering:
             if kind == "archive":
                 unpacked = self._unpacked(entry, self._place(folder, entry.name))
                 if unpacked is not None:
-                    inner = _descended(unpacked)
-                    self._add_tree(inner, _host_name(inner) or stem(entry.name.replace(".tar", "")))
+                    inner = descended(unpacked)
+                    self._add_tree(inner, host_name(inner) or stem(entry.name.replace(".tar", "")))
             else:
                 self._add_loose(entry, kind)
 
@@ -184,7 +179,7 @@ class Gathering:
                 if kind != "archive":
                     self._add_file(entry, kind, point)
                 elif (unpacked := self._unpacked(entry, self._place(entry.parent, entry.name))) is not None:
-                    self._add_tree(_descended(unpacked), point.name, into=point)
+                    self._add_tree(descended(unpacked), point.name, into=point)
                 continue
             if any((entry / state).is_dir() for state in (STATE, STATE_BEFORE)):
                 self._add_tree(entry, f"{name}/{entry.relative_to(folder).as_posix()}")
@@ -199,13 +194,9 @@ class Gathering:
                 point, {name: folder / STATE_BEFORE / name for name in _names(folder / STATE_BEFORE)}
             )
         if SOS in folders and point.state is None:
-            files = {
-                name: folder / path for path, name in SOSREPORT_FILES.items() if (folder / path).is_file()
-            }
+            files = {name: folder / path for path, name in SOSREPORT_FILES.items() if (folder / path).is_file()}
             point.state = self._state(point, files)
-            point.notes.append(
-                "a sosreport: sockets, counters and sysctls are read from it, rules and routes are not"
-            )
+            point.notes.append("a sosreport: sockets, counters and sysctls are read from it, rules and routes are not")
 
     def _state(self, point: VantagePoint, files: dict[str, Path]) -> State:
         known = {name: path for name, path in files.items() if name in STATE_FILES}
@@ -233,11 +224,7 @@ class Gathering:
 
     def _visible(self, entries: list[Path]) -> Iterator[Path]:
         for entry in entries:
-            if (
-                entry.name.startswith(".")
-                or entry.name.endswith(".expected.json")
-                or entry.name == "expected.json"
-            ):
+            if entry.name.startswith(".") or entry.name.endswith(".expected.json") or entry.name == "expected.json":
                 continue
             try:
                 mode = entry.stat().st_mode
@@ -277,15 +264,11 @@ class Gathering:
             if path not in point.logs:
                 point.logs.append(path)
         elif kind == "listing":
-            notes.append(
-                f"{self._show(path)} is a listing of packets in text; passed over, its capture says more"
-            )
+            notes.append(f"{self._show(path)} is a listing of packets in text; passed over, its capture says more")
         elif kind == "empty":
             notes.append(f"{self._show(path)} is empty")
         elif CAPTURE_NAME.search(path.name):
-            self.losses.append(
-                f"{self._show(path)} is named like a capture and is none (neither pcap nor pcapng)"
-            )
+            self.losses.append(f"{self._show(path)} is named like a capture and is none (neither pcap nor pcapng)")
         elif not any(path.is_relative_to(folder) for folder in self.temporary):
             key = self._show(path.parent)
             self._unknown[key] = self._unknown.get(key, 0) + 1
@@ -309,7 +292,7 @@ class Gathering:
         self.places.append((folder, shown))
         self._depths[folder] = depth
         try:
-            losses = unpack(archive, folder, self._budget, _may_be_evidence)
+            losses = unpack(archive, folder, self._budget, may_be_evidence)
         except OSError as error:
             losses = [f"cannot be unpacked ({error.strerror or error})"]
         self.losses += [f"{shown}: {loss}" for loss in losses]
@@ -320,11 +303,7 @@ class Gathering:
 
     def _show(self, path: Path) -> str:
         places = self.places
-        return (
-            shown_path(path, places)
-            if any(path.is_relative_to(folder) for folder, _ in places)
-            else str(path)
-        )
+        return shown_path(path, places) if any(path.is_relative_to(folder) for folder, _ in places) else str(path)
 
     def _place(self, folder: Path, name: str) -> str:
         shown = self._show(folder)
@@ -332,7 +311,7 @@ class Gathering:
 
     def _regular(self, text: str, argument: str) -> Path:
         """The path of an argument; a pipe or standard input is written to a private file first."""
-        path = _absolute(text)
+        path = absolute(text)
         if text == "-" and not path.exists():
             folder = private_folder()
             self.temporary.append(folder)
@@ -373,72 +352,12 @@ def _article(kind: str) -> str:
     return {"archive": "an archive", "settings": "settings"}.get(kind, f"a {kind}")
 
 
-def _split(argument: str) -> tuple[str | None, str]:
-    """`name=path` apart; a path that exists as it stands is none."""
-    name, equals, path = argument.partition("=")
-    if not equals or _exists(argument):
-        return None, argument
-    if not name or not path:
-        raise EvidenceError(argument, "read an empty name or path, expected NAME=FILE")
-    return name, path
-
-
-def _exists(text: str) -> bool:
-    try:
-        return Path(text).exists()
-    except (OSError, ValueError):
-        return False
-
-
-def _absolute(text: str) -> Path:
-    return Path(os.path.abspath(Path(text).expanduser() if text.startswith("~") else text))  # noqa: PTH100 (links are kept)
-
-
 def _folder_name(folder: Path) -> str:
     return folder.name or "case"
 
 
 def _names(folder: Path) -> list[str]:
     try:
-        return sorted(
-            entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith(".")
-        )
+        return sorted(entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
     except OSError:
         return []
-
-
-def _descended(folder: Path) -> Path:
-    """The folder that an archive holds, where it holds one and nothing else."""
-    while True:
-        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-        if len(entries) != 1 or not entries[0].is_dir() or entries[0].name in (STATE, STATE_BEFORE, SOS):
-            return folder
-        folder = entries[0]
-
-
-def _host_name(folder: Path) -> str | None:
-    """The name that a sosreport or a collected state gives its host."""
-    if (folder / STATE / "host.json").is_file():
-        return State(
-            "", {"host.json": folder / STATE / "host.json"}, {"host.json": "host.json"}, []
-        ).host.name
-    name = folder / "hostname"
-    if (folder / SOS).is_dir() and name.is_file():
-        text = name.read_bytes()[:255].decode("utf-8", "replace").strip()
-        return text if text and "/" not in text and text.isprintable() else None
-    return None
-
-
-def _may_be_evidence(name: str, head: bytes) -> bool:
-    """Whether a member of an archive is worth writing to the disk, by its name and first bytes."""
-    parts = name.split("/")
-    inner = "/".join(parts[1:])
-    if STATE in parts[:-1] or STATE_BEFORE in parts[:-1] or parts[-1] in (SETTINGS_NAME, "hostname"):
-        return True
-    if name in SOSREPORT_FILES or inner in SOSREPORT_FILES or inner.startswith(f"{SOS}/date/"):
-        return True
-    if compression_of(head) is not None or head[:2] == b"PK" or head[257:262] == b"ustar":
-        return True
-    return (
-        is_capture(head) or CAPTURE_NAME.search(parts[-1]) is not None or text_kind(head, parts[-1]) == "log"
-    )

@@ -77,9 +77,7 @@ def _taken_apart(path: Path) -> _Name:
             return _Name("", own_stem, 0, certain=len(own_stem) >= 8)
     counted = _COUNTED.search(own_stem)
     if counted:
-        return _Name(
-            own_stem[: counted.start()], own_stem, int(re.sub(r"\D", "", counted.group())[:30]), certain=False
-        )
+        return _Name(own_stem[: counted.start()], own_stem, int(re.sub(r"\D", "", counted.group())[:30]), certain=False)
     return _Name(own_stem, own_stem, -1, certain=True)
 
 
@@ -105,9 +103,7 @@ def group_rotated(paths: Sequence[Path], times: Times) -> list[Group]:
     for path in sorted(paths):
         taken = _taken_apart(path)
         ending = _ENDING.search(plain_name(path.name))
-        bases.setdefault((path.parent, taken.base, ending.group().lower() if ending else ""), []).append(
-            (path, taken)
-        )
+        bases.setdefault((path.parent, taken.base, ending.group().lower() if ending else ""), []).append((path, taken))
     groups: list[Group] = []
     for (_folder, base, _ending), members in sorted(bases.items()):
         ordered = in_order([path for path, _ in members], times)

@@ -66,9 +66,7 @@ def read_settings(path: Path, shown: str) -> Settings:
         text = data.decode("utf-8")
         raw = tomllib.loads(text)
     except OSError as error:
-        raise EvidenceError(
-            shown, f"cannot be read ({error.strerror or error}), expected a readable file"
-        ) from None
+        raise EvidenceError(shown, f"cannot be read ({error.strerror or error}), expected a readable file") from None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise EvidenceError(f"{shown}:{line}", "is not UTF-8, expected TOML in UTF-8") from None
@@ -86,9 +84,7 @@ def read_settings(path: Path, shown: str) -> Settings:
         what, _, at_key = str(error).partition(" - at ")
         key = at_key.strip("`").removeprefix("$.")
         where = f"{shown}:{_line_of(text, _last_key(key))}" if key else shown
-        raise EvidenceError(
-            where, f"{key or 'the file'}: {what[:1].lower()}{what[1:]}".replace("`", "`")
-        ) from None
+        raise EvidenceError(where, f"{key or 'the file'}: {what[:1].lower()}{what[1:]}".replace("`", "`")) from None
     _check(settings, shown, text)
     return settings
 
@@ -119,16 +115,12 @@ def _check(settings: Settings, shown: str, text: str) -> None:
                 ipaddress.ip_address(address)
             except ValueError:
                 where = f"{shown}:{_line_of(text, 'addresses', below=name)}"
-                raise EvidenceError(
-                    where, f"read `{address}`, expected an IP address without a port"
-                ) from None
+                raise EvidenceError(where, f"read `{address}`, expected an IP address without a port") from None
         if vantage.clock_offset is not None:
             try:
                 offset_in_seconds(vantage.clock_offset)
             except ValueError as error:
-                raise EvidenceError(
-                    f"{shown}:{_line_of(text, 'clock_offset', below=name)}", str(error)
-                ) from None
+                raise EvidenceError(f"{shown}:{_line_of(text, 'clock_offset', below=name)}", str(error)) from None
         if vantage.log_timezone is not None and not is_zone(vantage.log_timezone):
             raise EvidenceError(
                 f"{shown}:{_line_of(text, 'log_timezone', below=name)}",
@@ -143,9 +135,7 @@ def _check(settings: Settings, shown: str, text: str) -> None:
             right = False
         if not right:
             where = f"{shown}:{_line_of(text, name)}"
-            raise EvidenceError(
-                where, f"read `{name}`, expected an address and a port such as 10.20.32.11:80"
-            )
+            raise EvidenceError(where, f"read `{name}`, expected an address and a port such as 10.20.32.11:80")
 
 
 def is_zone(name: str) -> bool:

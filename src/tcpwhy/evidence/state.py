@@ -81,9 +81,7 @@ class Host:
 class State:
     """One snapshot of one host."""
 
-    def __init__(
-        self, vantage_point: str, files: dict[str, Path], shown: dict[str, str], notes: list[str]
-    ) -> None:
+    def __init__(self, vantage_point: str, files: dict[str, Path], shown: dict[str, str], notes: list[str]) -> None:
         """`files` and `shown` by the names of STATE_FILES: the path, and the path relative to the case."""
         self.vantage_point = vantage_point
         self._files = files
@@ -142,14 +140,10 @@ class State:
         try:
             raw = msgspec.json.decode("\n".join(lines))
         except (msgspec.DecodeError, RecursionError) as error:
-            self._note(
-                f"{self._shown['host.json']} is not JSON ({error}); name and time of the host are not known"
-            )
+            self._note(f"{self._shown['host.json']} is not JSON ({error}); name and time of the host are not known")
             return Host()
         if not isinstance(raw, dict):
-            self._note(
-                f"{self._shown['host.json']} is not an object; name and time of the host are not known"
-            )
+            self._note(f"{self._shown['host.json']} is not an object; name and time of the host are not known")
             return Host()
         offset = parse_utc_offset(_first(raw, "utc_offset", "utc_offset_s", "utc_offset_seconds"))
         failed = _first(raw, "failed", "failures")

@@ -154,9 +154,7 @@ class Sockets:
             for socket in self.sockets
             if socket.is_listener
             and socket.local_port == port
-            and (
-                socket.local_ip == str(wanted) or (socket.local_ip is None and _takes(socket, wanted.version))
-            )
+            and (socket.local_ip == str(wanted) or (socket.local_ip is None and _takes(socket, wanted.version)))
         ]
         return sorted(found, key=lambda socket: (socket.local_ip is None, socket.family == 0, socket.source))
 
@@ -190,9 +188,7 @@ def read_sockets(state: State) -> Sockets | None:
 
 _USERS = re.compile(r'\("((?:[^"\\]|\\.){0,64})",pid=(\d{1,10}),fd=(\d{1,10})\)', re.ASCII)
 _TIMER = re.compile(r"timer:\((\w{1,16}),([\w.]{0,24}),(\d{1,6})\)", re.ASCII)
-_END = re.compile(
-    r"(\[[0-9a-fA-F:.%\w-]{0,80}\]|\*|[0-9a-fA-F:.]{1,64})(?:%([^\s:]{1,32}))?:(\*|\d{1,5})", re.ASCII
-)
+_END = re.compile(r"(\[[0-9a-fA-F:.%\w-]{0,80}\]|\*|[0-9a-fA-F:.]{1,64})(?:%([^\s:]{1,32}))?:(\*|\d{1,5})", re.ASCII)
 _DETAIL = re.compile(r"(?:^|\s)([a-z_]{1,24}):([^\s()]{1,80})(?=\s|$)", re.ASCII)
 
 

@@ -113,11 +113,7 @@ def _from_json(text: str) -> Unwrapped | None:
 
 
 def _json_time(key: str, value: Any) -> Stamp | None:
-    if (
-        key == "__REALTIME_TIMESTAMP"
-        and isinstance(value, str)
-        and re.fullmatch(r"\d{1,18}", value, re.ASCII)
-    ):
+    if key == "__REALTIME_TIMESTAMP" and isinstance(value, str) and re.fullmatch(r"\d{1,18}", value, re.ASCII):
         return Stamp(int(value) * 1000, 1000, 0)  # microseconds, systemd.journal-fields(7)
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e14:
         return Stamp(int(value * 1_000_000) if value > 1e11 else int(value * 1e9), 1_000_000, 0)

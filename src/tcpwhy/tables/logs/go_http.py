@@ -111,9 +111,7 @@ def parse(line: str) -> ParsedLine | None:
             pair = (endpoint(found.group(2) or ""), endpoint(found.group(3) or ""))
             if pair[0] and pair[1] and (pair[0], pair[1]) not in pairs:
                 pairs.append((pair[0], pair[1]))
-        if operation == "readfrom" and innermost.group(5).startswith(
-            ("splice:", "sendfile:", "EOF", "unexpected EOF")
-        ):
+        if operation == "readfrom" and innermost.group(5).startswith(("splice:", "sendfile:", "EOF", "unexpected EOF")):
             local, remote = None, None  # the source of the copy failed; the line names its destination
     kind = _by_operation(kind, operation, message)
     return ParsedLine(
@@ -122,9 +120,7 @@ def parse(line: str) -> ParsedLine | None:
         message=message,
         local=local,
         remote=remote,
-        about=_about(
-            kind, speaker, operation, named=local is not None or remote is not None, pairs=len(pairs)
-        ),
+        about=_about(kind, speaker, operation, named=local is not None or remote is not None, pairs=len(pairs)),
         also=tuple(pair for pair in pairs if pair != (local, remote)),
         naive_time_ns=naive,
         time_precision_ns=precision,
