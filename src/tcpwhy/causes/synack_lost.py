@@ -97,12 +97,34 @@ def _attempt(connection: Connection) -> Verdict:
         return _without_syn_ack(connection)
     fates = [fate(connection, segment) for segment in syn_acks]
     arrived = [segment for segment, one in zip(syn_acks, fates, strict=True) if one.missing_at is None and len(connection.places) > 1]
-    if arrived:
+    lost = [segment for segment, one in zip(syn_acks, fates, strict=True) if one.missing_at is not None]
+    too_late = bool(lost) and bool(arrived) and _repeated_between(connection, lost[0], arrived[0])
+    if arrived and not too_late:
         return RuledOut(f"the SYN-ACK arrived at {connection.places[0]}", (exhibit(arrived[0], connection, "arrived", connection.places[0]),))
-    nearest = min(fates, key=lambda one: connection.places.index(one.last_seen))
-    if nearest.missing_at is not None:
-        return _between(connection, syn_acks, nearest.last_seen, nearest.missing_at, nearest.doubt)
-    return _at_the_server_alone(connection, syn_acks)
+    if lost:
+        nearest = min((one for one in fates if one.missing_at is not None), key=lambda one: connection.places.index(one.last_seen))
+        return _between(connection, lost, nearest.last_seen, nearest.missing_at or "", nearest.doubt)
+    place = connection.places[-1]
+    view = connection.views[place]
+    side = view.host_of(connection.topology.addresses.get(place, frozenset()))
+    if side == "client":
+        return _late_at_the_client(connection, syn_acks)
+    return _at_the_server_alone(connection, syn_acks, surely=side == "server")
+
+
+def _repeated_between(connection: Connection, lost: Segment, arrived: Segment) -> bool:
+    """True where the client repeated its SYN after the lost SYN-ACK and before one that arrived."""
+    return any(lost.aligned_ns < syn.aligned_ns < arrived.aligned_ns for syn in connection.syns[1:])
+
+
+def _late_at_the_client(connection: Connection, syn_acks: list[Segment]) -> Verdict:
+    """At the client alone a SYN-ACK came, but too late: whether the SYN or an earlier SYN-ACK was lost is unknown."""
+    answer = syn_acks[0]
+    if len(connection.syns) > 1 and answer.aligned_ns > connection.syns[1].aligned_ns:
+        shown = (exhibit(connection.syns[0], connection, "the SYN"), exhibit(answer, connection, "the SYN-ACK, too late"))
+        return Open("a SYN-ACK came only after the client had given up: earlier ones may have been lost",
+                    (f"capture at {connection.server.ip} while it happens",), shown)  # fmt: skip
+    return RuledOut(f"the SYN-ACK arrived at {connection.places[0]}", (exhibit(answer, connection, "arrived"),))
 
 
 def _between(connection: Connection, syn_acks: list[Segment], last: str, missing: str, doubt: str | None) -> Verdict:
@@ -243,7 +265,7 @@ def _at_server_host(connection: Connection) -> bool:
     return connection.views[place].server.ip in connection.topology.addresses.get(place, frozenset())
 
 
-def _at_the_server_alone(connection: Connection, syn_acks: list[Segment]) -> Verdict:
+def _at_the_server_alone(connection: Connection, syn_acks: list[Segment], *, surely: bool) -> Verdict:
     place = connection.places[-1]
     repeats = [again for again in connection.syns[1:] if again.aligned_ns - syn_acks[0].aligned_ns > CROSSING_NS]
     exhibits = [exhibit(connection.syns[0], connection, "the SYN")]
@@ -256,6 +278,12 @@ def _at_the_server_alone(connection: Connection, syn_acks: list[Segment]) -> Ver
         )
     exhibits += [exhibit(again, connection, "the same SYN again after the SYN-ACK: the client cannot have had it") for again in repeats[:2]]
     exhibits += _epilogue(connection)
+    if not surely:
+        return Open(
+            f"the client repeats its SYN although the server had answered it; whether {place} is the server's or the client's host is unknown",
+            ("a capture at the other end, or on `any`, which tells directions",),
+            tuple(exhibits),
+        )
     return Found(
         statement="the client repeats its SYN although the server had answered it",
         exhibits=tuple(exhibits),

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from tcpwhy.connections.packet import ACK, FIN, RST, SYN, Endpoint, Packet, Side, Sighting, flag_text
+from tcpwhy.connections.packet import ACK, FIN, RST, SYN, Endpoint, Packet, Side, Sighting, flag_text, other_side
 
 if TYPE_CHECKING:
     from tcpwhy.connections.failure import Failure
@@ -139,10 +139,37 @@ class View:
         """What this end sent, in order."""
         return [sighting for sighting in self.sightings if sighting.sender == side]
 
+    def host_of(self, own_addresses: frozenset[str] = frozenset()) -> Side | None:
+        """Whose host this place is, or is next to: the end whose packets leave here and have crossed no router.
+
+        None where captures do not tell: both ends on one network, without directions.
+        """
+        if self.server.ip in own_addresses:
+            return "server"
+        if self.client.ip in own_addresses:
+            return "client"
+        ways = {side: {copy.direction for one in self.sent_by(side) for copy in one.copies} for side in SIDES}
+        for side in SIDES:
+            if ways[side] == {"out"} and ways[other_side(side)] <= {"in"}:
+                return side
+            if ways[other_side(side)] == {"in"} and not ways[side]:
+                return side
+        hops = dict(zip(SIDES, self.hops, strict=True))
+        near = [side for side in SIDES if hops[side] == 0]
+        far = [side for side in SIDES if hops[side]]
+        if len(near) == 1 and len(far) == 1:
+            return near[0]
+        if len(far) == 1 and hops[other_side(far[0])] is None:
+            return other_side(far[0]) if ways[far[0]] == {"in"} else None
+        return None
+
     @property
     def hops(self) -> tuple[int | None, int | None]:
         """Routers between the client and here, and between the server and here, by the TTLs; None where that end was not seen."""
         return tuple(_hops(self.sent_by(side)) for side in ("client", "server"))  # type: ignore[return-value]
+
+
+SIDES: tuple[Side, Side] = ("client", "server")
 
 
 def _hops(sightings: Iterable[Sighting]) -> int | None:

@@ -17,6 +17,9 @@ SILENT_REPEATS = 3
 SILENT_SPAN_NS = 3 * SECOND_NS
 """… over at least so long."""
 
+UNANSWERED_AGAIN_NS = SECOND_NS
+"""A SYN was repeated and the repetition, too, was unanswered for so long: tried and not established. Round trips are shorter."""
+
 FIRST_SYN_TIMEOUT_NS = SECOND_NS
 """A SYN is first repeated after one second (RFC 6298 section 2.1; Linux TCP_TIMEOUT_INIT)."""
 
@@ -90,7 +93,8 @@ def _in_handshake(connection: Connection, answers_seen: bool) -> Failure | None:
             repeats = f"{len(syns)} times" if len(syns) > 1 else "once"
             return Failure(Kind.UNANSWERED, f"the client sent its SYN {repeats} and never got an answer", tuple(syns), syns[-1].aligned_ns)
         return None
-    if syn_acks and (_repeated(syn_acks) or (len(syn_acks) > 1 and connection.later) or (len(syns) > 1 and _given_up(connection, syns))):
+    begun_anew = any(later.syns for later in connection.later)
+    if syn_acks and (_repeated(syn_acks) or (syns and begun_anew) or (len(syns) > 1 and _given_up(connection, syns))):
         last = max(syns[-1:] + syn_acks[-1:], key=lambda segment: segment.aligned_ns)
         symptom = f"the server sent its SYN-ACK {len(syn_acks)} times and it was never acknowledged"
         return Failure(Kind.HALF_OPEN, symptom, (*syns, *syn_acks), last.aligned_ns)
@@ -102,8 +106,13 @@ def _reset_by_client(connection: Connection, reset: Segment) -> Failure | None:
     answered = [segment for segment in connection.segments if segment.sender == "server" and segment.aligned_ns <= reset.aligned_ns]
     bare = [segment for segment in answered if segment.flags & ACK and not segment.flags & (SYN | RST)]
     repeated = len(connection.syns) > 1 or len(connection.syn_acks) > 1 or bool(connection.later) or bool(connection.earlier)
-    if not (bare or (repeated and not _arrived(connection, connection.syn_acks))):
+    late = [answer for answer in connection.syn_acks if len(connection.syns) > 1 and answer.seen_at(connection.places[0])]
+    waited = bool(late) and late[0].aligned_ns - connection.syns[0].aligned_ns > FIRST_SYN_TIMEOUT_NS // 2
+    if not (bare or waited or (repeated and not _arrived(connection, connection.syn_acks))):
         return None
+    if waited and not bare:
+        symptom = "the client had given up when the SYN-ACK arrived, and answered it with RST"
+        return Failure(Kind.HALF_OPEN, symptom, (*connection.syns[:1], late[0], reset), reset.aligned_ns)
     evidence = (*connection.syns[:1], *bare[:1], reset)
     return Failure(Kind.HALF_OPEN, "the client reset the attempt before it was established", evidence, reset.aligned_ns)
 
@@ -121,10 +130,11 @@ def _given_up(connection: Connection, syns: Sequence[Segment]) -> bool:
     """The client has stopped trying: it repeated for long, it began anew, or the next repetition did not come while the capture ran on."""
     if _repeated(syns) or any(later.syns for later in connection.later):
         return True
-    gap_ns = FIRST_SYN_TIMEOUT_NS if len(syns) == 1 else 2 * (syns[-1].aligned_ns - syns[-2].aligned_ns)
     place = syns[-1].first.vantage_point
     ran_on_ns = connection.views[place].capture_last_ns - syns[-1].aligned_ns
-    return ran_on_ns > gap_ns * 5 // 4 + SECOND_NS // 2
+    if len(syns) > 1:
+        return ran_on_ns >= UNANSWERED_AGAIN_NS
+    return ran_on_ns > FIRST_SYN_TIMEOUT_NS + SECOND_NS // 5
 
 
 @dataclasses.dataclass(slots=True)
@@ -198,6 +208,8 @@ def _unanswered_request(connection: Connection, end: Segment) -> Segment | None:
     message: Segment | None = None
     speaker: Side | None = None
     closed: set[Side] = set()
+    if not any(segment.sender == "server" for segment in connection.segments):
+        return None  # One direction only was captured (direct return): nobody knows what was answered.
     for segment in connection.segments:
         if segment is end:
             break
@@ -237,6 +249,10 @@ def _silent(connection: Connection) -> Failure | None:
         last_heard = max(
             (segment.aligned_ns for segment in connection.segments if segment.sender != side), default=connection.segments[0].aligned_ns
         )
+        if not any(segment.sender != side for segment in connection.segments):
+            # One direction only was captured: what is repeated counts once nothing new is sent any more.
+            new = [segment for segment in connection.segments if segment.length and segment.retransmits is None]
+            last_heard = new[-1].aligned_ns if new else last_heard
         tries = [
             segment
             for segment in connection.segments

@@ -21,9 +21,11 @@ RESET_WITH_SOMETHING_OPEN = f"""(
     client_resets + server_resets > 0 AND NOT (
         coalesce({_CLIENT_OPEN} <= 1, true) AND coalesce({_SERVER_OPEN} <= 1, true)
         AND (client_payload_last_ns IS NULL AND NOT (server_resets > 0 AND server_reset_stateless)
-             OR server_payload_last_ns >= client_payload_last_ns
+             OR coalesce(server_payload_last_ns >= client_payload_last_ns, false)
              OR client_last_payload = {TLS_ALERT}
              OR server_resets = 0 AND client_payload_last_ns IS NOT NULL AND client_last_payload <> {HTTP_REQUEST})
+        AND NOT (server_ack_end IS NULL AND client_payload_last_ns IS NOT NULL)
+        AND NOT (client_ack_end IS NULL AND server_payload_last_ns IS NOT NULL)
     )
 )"""
 """A RST that did not come after everything was delivered and answered; a FIN that nobody acknowledged (1) does not count."""
