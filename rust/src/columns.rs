@@ -106,7 +106,12 @@ impl Column for Time {
         take(input).map(|bytes| Time(i64::from_le_bytes(bytes)))
     }
     fn array(values: Vec<Self>) -> ArrayRef {
-        Arc::new(values.into_iter().map(|time| time.is_set().then_some(time.0)).collect::<Int64Array>())
+        Arc::new(
+            values
+                .into_iter()
+                .map(|time| time.is_set().then_some(time.0))
+                .collect::<Int64Array>(),
+        )
     }
 }
 

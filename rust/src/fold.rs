@@ -52,7 +52,12 @@ impl Recent {
             timestamps: tcp.timestamps,
             checksum: tcp.checksum,
             window: tcp.window,
-            place: (interface, packet.link.ifindex, direction_of(packet, direction), packet.tunnels.depth),
+            place: (
+                interface,
+                packet.link.ifindex,
+                direction_of(packet, direction),
+                packet.tunnels.depth,
+            ),
             ttl: packet.ip.ttl,
             used: true,
         };

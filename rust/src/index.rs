@@ -28,7 +28,10 @@ impl FrameLog {
     pub fn begin(mut out: Box<dyn Write + Send>) -> io::Result<Self> {
         out.write_all(MAGIC)?;
         out.write_all(&VERSION.to_le_bytes())?;
-        Ok(FrameLog { out, position: (MAGIC.len() + 4) as u64 })
+        Ok(FrameLog {
+            out,
+            position: (MAGIC.len() + 4) as u64,
+        })
     }
 
     fn chunk(&mut self, previous: u64, bytes: &[u8]) -> io::Result<u64> {
@@ -62,7 +65,13 @@ pub struct FrameList {
 
 impl Default for FrameList {
     fn default() -> Self {
-        FrameList { held: [0; HELD], used: 0, file: 0, frame: 0, previous: 0 }
+        FrameList {
+            held: [0; HELD],
+            used: 0,
+            file: 0,
+            frame: 0,
+            previous: 0,
+        }
     }
 }
 
@@ -152,7 +161,9 @@ impl FrameIndex {
         let file = std::fs::File::open(path)?;
         let length = file.metadata()?.len();
         let mut footer = [0_u8; 16];
-        let footer_at = length.checked_sub(16).ok_or_else(|| unsound("shorter than its footer"))?;
+        let footer_at = length
+            .checked_sub(16)
+            .ok_or_else(|| unsound("shorter than its footer"))?;
         file.read_exact_at(&mut footer, footer_at)?;
         let (at, magic) = footer.split_at(8);
         if magic != MAGIC {

@@ -85,7 +85,15 @@ struct Table {
 
 fn schema() -> SchemaRef {
     let mut fields = vec![Field::new("time_ns", DataType::Int64, false)];
-    for name in ["source", "destination", "source_mac", "destination_mac", "tunnels", "sack", "quoted"] {
+    for name in [
+        "source",
+        "destination",
+        "source_mac",
+        "destination_mac",
+        "tunnels",
+        "sack",
+        "quoted",
+    ] {
         fields.push(Field::new(name, DataType::Utf8, false));
     }
     fields.push(Field::new("options", DataType::Binary, false));
@@ -108,14 +116,26 @@ impl Frames {
         let trailers = get_trailer(&index.trailer()?)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "frame index: its trailer is broken"))?;
         if trailers.len() != paths.len() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "frame index: made of other files"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "frame index: made of other files",
+            ));
         }
-        Ok(Frames { index, paths: paths.to_vec(), trailers })
+        Ok(Frames {
+            index,
+            paths: paths.to_vec(),
+            trailers,
+        })
     }
 
     /// The name that a capture gives to one of its interfaces.
     pub fn interface_name(&self, file: u32, interface: u32) -> Option<&str> {
-        self.trailers.get(file as usize)?.interfaces.get(interface as usize)?.name.as_deref()
+        self.trailers
+            .get(file as usize)?
+            .interfaces
+            .get(interface as usize)?
+            .name
+            .as_deref()
     }
 
     /// Reads records of the named frames, in file order, and hands each to `visit` with its place in `frames`.
@@ -130,20 +150,37 @@ impl Frames {
         for at in order {
             let Some(&(file, frame)) = frames.get(at) else { continue };
             if reader.as_ref().is_none_or(|(open, _)| *open != file) {
-                let (Some(path), Some(trailer)) = (self.paths.get(file as usize), self.trailers.get(file as usize)) else {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "frame index: names a file that is not there"));
+                let (Some(path), Some(trailer)) = (self.paths.get(file as usize), self.trailers.get(file as usize))
+                else {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "frame index: names a file that is not there",
+                    ));
                 };
                 let Some(format) = &trailer.format else {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "frame index: names a file that could not be read"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "frame index: names a file that could not be read",
+                    ));
                 };
-                reader = Some((file, RandomReader::open(path, format, trailer.interfaces.clone()).map_err(io::Error::other)?));
+                reader = Some((
+                    file,
+                    RandomReader::open(path, format, trailer.interfaces.clone()).map_err(io::Error::other)?,
+                ));
             }
-            let (Some((_, reader)), Some(trailer)) = (reader.as_mut(), self.trailers.get(file as usize)) else { continue };
+            let (Some((_, reader)), Some(trailer)) = (reader.as_mut(), self.trailers.get(file as usize)) else {
+                continue;
+            };
             let number = frame.saturating_sub(1) / CHECKPOINT;
             let Some(&offset) = trailer.checkpoints.get(number as usize) else {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "frame index: a frame lies behind the file's end"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "frame index: a frame lies behind the file's end",
+                ));
             };
-            let record = reader.read_frame(offset, number * CHECKPOINT + 1, frame).map_err(io::Error::other)?;
+            let record = reader
+                .read_frame(offset, number * CHECKPOINT + 1, frame)
+                .map_err(io::Error::other)?;
             visit(at, &record)?;
         }
         Ok(())
@@ -183,7 +220,9 @@ impl Frames {
         let mut table = Table::default();
         let mut recent: HashMap<(u32, bool), (Recent, Vec<u32>)> = HashMap::new();
         for at in order {
-            let (Some(Some(record)), Some(&(file, frame)), Some(&flow)) = (held.get(at), frames.get(at), owners.get(at)) else {
+            let (Some(Some(record)), Some(&(file, frame)), Some(&flow)) =
+                (held.get(at), frames.get(at), owners.get(at))
+            else {
                 continue;
             };
             table.push(record, file, frame, flow, &mut recent);
@@ -222,7 +261,11 @@ fn mac(address: [u8; 6]) -> String {
     if address == [0; 6] {
         return String::new();
     }
-    address.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+    address
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<Vec<_>>()
+        .join(":")
 }
 
 fn tunnels(packet: &Packet<'_>) -> String {
@@ -239,7 +282,10 @@ fn tunnels(packet: &Packet<'_>) -> String {
     });
     let mut text = names.collect::<Vec<_>>().join(" ");
     if packet.tunnels.outer_source.0 != 0 {
-        let (source, destination) = (packet.tunnels.outer_source.to_ip(), packet.tunnels.outer_destination.to_ip());
+        let (source, destination) = (
+            packet.tunnels.outer_source.to_ip(),
+            packet.tunnels.outer_destination.to_ip(),
+        );
         text.push_str(&format!(" {source} > {destination}"));
     }
     text
@@ -316,7 +362,10 @@ impl Table {
                 columns.ts_value = tcp.timestamps.map(|(value, _)| value);
                 columns.ts_echo = tcp.timestamps.map(|(_, echo)| echo);
                 let blocks = tcp.sack.iter().take(usize::from(tcp.sack_count));
-                sack = blocks.map(|(left, right)| format!("{left}-{right}")).collect::<Vec<_>>().join(" ");
+                sack = blocks
+                    .map(|(left, right)| format!("{left}-{right}"))
+                    .collect::<Vec<_>>()
+                    .join(" ");
                 options = tcp.options;
                 payload = tcp.payload.get(..PAYLOAD_KEPT).unwrap_or(tcp.payload);
             }

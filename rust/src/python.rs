@@ -72,20 +72,46 @@ fn value<'py>(py: Python<'py>, column: &dyn Array, row: usize) -> PyResult<Bound
         return Ok(py.None().into_bound(py));
     }
     Ok(match column.data_type() {
-        DataType::UInt8 => column.as_primitive::<UInt8Type>().value(row).into_pyobject(py)?.into_any(),
-        DataType::UInt16 => column.as_primitive::<UInt16Type>().value(row).into_pyobject(py)?.into_any(),
-        DataType::UInt32 => column.as_primitive::<UInt32Type>().value(row).into_pyobject(py)?.into_any(),
-        DataType::UInt64 => column.as_primitive::<UInt64Type>().value(row).into_pyobject(py)?.into_any(),
-        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).into_pyobject(py)?.into_any(),
+        DataType::UInt8 => column
+            .as_primitive::<UInt8Type>()
+            .value(row)
+            .into_pyobject(py)?
+            .into_any(),
+        DataType::UInt16 => column
+            .as_primitive::<UInt16Type>()
+            .value(row)
+            .into_pyobject(py)?
+            .into_any(),
+        DataType::UInt32 => column
+            .as_primitive::<UInt32Type>()
+            .value(row)
+            .into_pyobject(py)?
+            .into_any(),
+        DataType::UInt64 => column
+            .as_primitive::<UInt64Type>()
+            .value(row)
+            .into_pyobject(py)?
+            .into_any(),
+        DataType::Int64 => column
+            .as_primitive::<Int64Type>()
+            .value(row)
+            .into_pyobject(py)?
+            .into_any(),
         DataType::Boolean => column.as_boolean().value(row).into_pyobject(py)?.to_owned().into_any(),
         DataType::Utf8 => column.as_string::<i32>().value(row).into_pyobject(py)?.into_any(),
         DataType::Binary => PyBytes::new(py, column.as_binary::<i32>().value(row)).into_any(),
         DataType::List(_) => {
             let inner = column.as_list::<i32>().value(row);
-            let values = (0..inner.len()).map(|at| value(py, inner.as_ref(), at)).collect::<PyResult<Vec<_>>>()?;
+            let values = (0..inner.len())
+                .map(|at| value(py, inner.as_ref(), at))
+                .collect::<PyResult<Vec<_>>>()?;
             PyList::new(py, values)?.into_any()
         }
-        other => return Err(PyValueError::new_err(format!("no Python value for a column of type {other}"))),
+        other => {
+            return Err(PyValueError::new_err(format!(
+                "no Python value for a column of type {other}"
+            )));
+        }
     })
 }
 
@@ -209,13 +235,21 @@ pub struct Frames {
 impl Frames {
     #[new]
     fn new(index: PathBuf, paths: Vec<PathBuf>) -> PyResult<Self> {
-        Ok(Frames { inner: packets::Frames::open(&index, &paths).map_err(os_error)? })
+        Ok(Frames {
+            inner: packets::Frames::open(&index, &paths).map_err(os_error)?,
+        })
     }
 
     /// The packets of flows given by their chains, and how many were left out because a flow has more than `limit`.
     fn packets(&self, py: Python<'_>, flows: Vec<Vec<u64>>, limit: usize) -> PyResult<(Table, u64)> {
         let (batch, left_out) = py.detach(|| self.inner.packets(&flows, limit)).map_err(os_error)?;
-        Ok((Table { schema: batch.schema(), batches: vec![batch] }, left_out))
+        Ok((
+            Table {
+                schema: batch.schema(),
+                batches: vec![batch],
+            },
+            left_out,
+        ))
     }
 }
 
@@ -228,7 +262,11 @@ pub fn read_flows(py: Python<'_>, path: PathBuf) -> PyResult<Table> {
         let schema = builder.schema().clone();
         let batches = builder
             .build()
-            .and_then(|reader| reader.map(|batch| batch.map_err(Into::into)).collect::<Result<Vec<_>, _>>())
+            .and_then(|reader| {
+                reader
+                    .map(|batch| batch.map_err(Into::into))
+                    .collect::<Result<Vec<_>, _>>()
+            })
             .map_err(std::io::Error::other)?;
         Ok(Table { schema, batches })
     })
@@ -257,7 +295,12 @@ pub fn write_slice(
         let names: Vec<String> = sources.into_iter().map(|(name, ..)| name).collect();
         let wanted: Vec<Wanted> = wanted
             .into_iter()
-            .map(|(source, file, frame, comment)| Wanted { source, file, frame, comment })
+            .map(|(source, file, frame, comment)| Wanted {
+                source,
+                file,
+                frame,
+                comment,
+            })
             .collect();
         slice::write(&path, &frames, &names, &wanted)
     })

@@ -143,7 +143,10 @@ pub fn open(path: &Path) -> Result<Reader, String> {
 /// Scans the captures of one vantage point into `folder`/flows.parquet and `folder`/frames.idx. `progress` is told the bytes read
 /// so far and can stop the scan (the error is then of kind Interrupted).
 pub fn scan(paths: &[PathBuf], folder: &Path, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> io::Result<Summary> {
-    let log = FrameLog::begin(Box::new(BufWriter::with_capacity(1 << 17, File::create(folder.join("frames.idx"))?)))?;
+    let log = FrameLog::begin(Box::new(BufWriter::with_capacity(
+        1 << 17,
+        File::create(folder.join("frames.idx"))?,
+    )))?;
     let mut table = FlowTable::new(RowStore::new(folder), log);
     let mut gathered = Gathered {
         files: paths.iter().map(|path| FileSummary::new(path)).collect(),
@@ -157,7 +160,11 @@ pub fn scan(paths: &[PathBuf], folder: &Path, progress: &mut dyn FnMut(u64) -> C
     waiting.sort_by_key(|(first_ns, number)| std::cmp::Reverse((*first_ns, *number)));
     let mut open_inputs: Vec<Input> = Vec::new();
     loop {
-        let earliest = open_inputs.iter().filter_map(|input| input.next.as_ref()).map(|kept| kept.time_ns).min();
+        let earliest = open_inputs
+            .iter()
+            .filter_map(|input| input.next.as_ref())
+            .map(|kept| kept.time_ns)
+            .min();
         while let Some(&(first_ns, number)) = waiting.last() {
             if earliest.is_some_and(|time_ns| time_ns < first_ns) && !open_inputs.is_empty() {
                 break;
@@ -190,19 +197,22 @@ pub fn scan(paths: &[PathBuf], folder: &Path, progress: &mut dyn FnMut(u64) -> C
                     break;
                 }
                 gathered.take(&mut table, only.number, &record)?;
-                if gathered.records % PROGRESS_RECORDS == 0 && progress(gathered.bytes_done + only.reader.bytes_read()).is_break() {
+                if gathered.records.is_multiple_of(PROGRESS_RECORDS)
+                    && progress(gathered.bytes_done + only.reader.bytes_read()).is_break()
+                {
                     return Err(io::ErrorKind::Interrupted.into());
                 }
             }
-        } else if let Some(input) =
-            open_inputs.iter_mut().min_by_key(|input| (input.next.as_ref().map_or(i64::MAX, |kept| kept.time_ns), input.number))
+        } else if let Some(input) = open_inputs
+            .iter_mut()
+            .min_by_key(|input| (input.next.as_ref().map_or(i64::MAX, |kept| kept.time_ns), input.number))
         {
             if let Some(kept) = input.next.take() {
                 gathered.take(&mut table, input.number, &kept.record())?;
                 input.spare = kept.data;
                 input.advance();
             }
-            if gathered.records % PROGRESS_RECORDS == 0 {
+            if gathered.records.is_multiple_of(PROGRESS_RECORDS) {
                 let open_bytes: u64 = open_inputs.iter().map(|input| input.reader.bytes_read()).sum();
                 if progress(gathered.bytes_done + open_bytes).is_break() {
                     return Err(io::ErrorKind::Interrupted.into());
@@ -219,15 +229,24 @@ pub fn scan(paths: &[PathBuf], folder: &Path, progress: &mut dyn FnMut(u64) -> C
     let mut trailer = Vec::new();
     put_trailer(
         &mut trailer,
-        gathered.files.iter().zip(&gathered.checkpoints).map(|(file, checkpoints)| FileTrailer {
-            format: file.format.clone(),
-            interfaces: file.interfaces.clone(),
-            checkpoints: checkpoints.clone(),
-        }),
+        gathered
+            .files
+            .iter()
+            .zip(&gathered.checkpoints)
+            .map(|(file, checkpoints)| FileTrailer {
+                format: file.format.clone(),
+                interfaces: file.interfaces.clone(),
+                checkpoints: checkpoints.clone(),
+            }),
     )?;
     table.log.end(&trailer)?;
     let flows = table.sink.write(&folder.join("flows.parquet"))?;
-    Ok(Summary { files: gathered.files, flows, live_max: gathered.live_max, arp: gathered.arp })
+    Ok(Summary {
+        files: gathered.files,
+        flows,
+        live_max: gathered.live_max,
+        arp: gathered.arp,
+    })
 }
 
 impl FileSummary {
@@ -274,7 +293,12 @@ impl Gathered {
 
     fn open(&mut self, paths: &[PathBuf], number: usize) -> Option<Input> {
         match open(paths.get(number)?) {
-            Ok(reader) => Some(Input { number: number as u32, reader, next: None, spare: Vec::new() }),
+            Ok(reader) => Some(Input {
+                number: number as u32,
+                reader,
+                next: None,
+                spare: Vec::new(),
+            }),
             Err(error) => {
                 self.files.get_mut(number)?.error = Some(error);
                 None
@@ -295,8 +319,10 @@ impl Gathered {
 
     fn take(&mut self, table: &mut FlowTable<RowStore>, number: u32, record: &Record<'_>) -> io::Result<()> {
         self.records += 1;
-        let Some(file) = self.files.get_mut(number as usize) else { return Ok(()) };
-        if (record.frame - 1) % CHECKPOINT == 0
+        let Some(file) = self.files.get_mut(number as usize) else {
+            return Ok(());
+        };
+        if (record.frame - 1).is_multiple_of(CHECKPOINT)
             && let Some(checkpoints) = self.checkpoints.get_mut(number as usize)
         {
             checkpoints.push(record.offset);

@@ -31,8 +31,11 @@ struct Found {
 pub fn write(path: &Path, sources: &[Frames], names: &[String], wanted: &[Wanted]) -> io::Result<()> {
     let mut found: HashMap<(usize, u32, u64), Found> = HashMap::new();
     for (number, source) in sources.iter().enumerate() {
-        let frames: Vec<(u32, u64)> =
-            wanted.iter().filter(|frame| frame.source == number).map(|frame| (frame.file, frame.frame)).collect();
+        let frames: Vec<(u32, u64)> = wanted
+            .iter()
+            .filter(|frame| frame.source == number)
+            .map(|frame| (frame.file, frame.frame))
+            .collect();
         source.read(&frames, &mut |at, record| {
             if let Some(&(file, frame)) = frames.get(at) {
                 found.insert(
@@ -53,13 +56,17 @@ pub fn write(path: &Path, sources: &[Frames], names: &[String], wanted: &[Wanted
     let mut writer = PcapngWriter::begin(BufWriter::new(File::create(path)?))?;
     let mut interfaces: HashMap<(usize, u32, u32), u32> = HashMap::new();
     for frame in wanted {
-        let Some(record) = found.get(&(frame.source, frame.file, frame.frame)) else { continue };
+        let Some(record) = found.get(&(frame.source, frame.file, frame.frame)) else {
+            continue;
+        };
         let key = (frame.source, frame.file, record.interface);
         let interface = match interfaces.get(&key) {
             Some(interface) => *interface,
             None => {
                 let vantage = names.get(frame.source).map_or("", String::as_str);
-                let device = sources.get(frame.source).and_then(|source| source.interface_name(frame.file, record.interface));
+                let device = sources
+                    .get(frame.source)
+                    .and_then(|source| source.interface_name(frame.file, record.interface));
                 let name = match device {
                     Some(device) => format!("{vantage}:{device}"),
                     None => vantage.to_owned(),

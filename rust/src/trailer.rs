@@ -33,7 +33,11 @@ pub fn put_trailer(out: &mut Vec<u8>, files: impl Iterator<Item = FileTrailer>) 
                 put_varint(&mut checkpoints, offset.wrapping_sub(before));
                 before = *offset;
             }
-            Kept { format: file.format, interfaces: file.interfaces, checkpoints }
+            Kept {
+                format: file.format,
+                interfaces: file.interfaces,
+                checkpoints,
+            }
         })
         .collect();
     postcard::to_io(&files, out).map(drop).map_err(io::Error::other)
@@ -52,7 +56,11 @@ pub fn get_trailer(input: &[u8]) -> Option<Vec<FileTrailer>> {
                 before = before.wrapping_add(get_varint(&mut bytes)?);
                 checkpoints.push(before);
             }
-            Some(FileTrailer { format: file.format, interfaces: file.interfaces, checkpoints })
+            Some(FileTrailer {
+                format: file.format,
+                interfaces: file.interfaces,
+                checkpoints,
+            })
         })
         .collect()
 }

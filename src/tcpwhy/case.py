@@ -74,9 +74,7 @@ class Case:
         """The case itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Closes it, whatever happened."""
         self.close()
 
@@ -284,4 +282,3 @@ def open_case(
     Raises EvidenceError (as `tcpwhy.CaseError`) where an argument does not exist or nothing is evidence.
     """
     return Case(open_evidence(paths, logs=logs, sniff=_core.sniff), index=index, progress=progress)
-

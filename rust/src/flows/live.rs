@@ -44,7 +44,9 @@ enum Slack {
 
 impl Slack {
     fn holds(self, value: u32, half: &Half) -> bool {
-        let (Some(base), Some(end)) = (half.base(), half.seq_end) else { return true };
+        let (Some(base), Some(end)) = (half.base(), half.seq_end) else {
+            return true;
+        };
         let span = end.wrapping_sub(base);
         let (behind, ahead) = match self {
             Slack::None => (span.min(1 << 30), 0),
@@ -129,10 +131,14 @@ impl<S: RowSink> FlowTable<S> {
     }
 
     fn tcp(&mut self, packet: &Packet<'_>, tcp: &Tcp<'_>, origin: Origin) -> io::Result<()> {
-        let (tuple, from_b) =
-            Tuple::of((packet.ip.source, tcp.source_port), (packet.ip.destination, tcp.destination_port));
+        let (tuple, from_b) = Tuple::of(
+            (packet.ip.source, tcp.source_port),
+            (packet.ip.destination, tcp.destination_port),
+        );
         let slot = self.place(tuple, from_b, tcp)?;
-        let Some(live) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return Ok(()) };
+        let Some(live) = self.slots.get_mut(slot).and_then(Option::as_mut) else {
+            return Ok(());
+        };
         live.frames.push(&mut self.log, origin.file, origin.frame)?;
         let time = Time(origin.time_ns);
         live.row.shared.first_ns.keep_first(time);
@@ -146,7 +152,8 @@ impl<S: RowSink> FlowTable<S> {
             if self.fragments.len() >= FRAGMENTS_KEPT {
                 self.fragments.pop_front();
             }
-            self.fragments.push_back((packet.ip.source, packet.ip.destination, packet.ip.id, slot, from_b));
+            self.fragments
+                .push_back((packet.ip.source, packet.ip.destination, packet.ip.id, slot, from_b));
         }
         live.observe(packet, tcp, from_b, time);
         Ok(())
@@ -156,12 +163,20 @@ impl<S: RowSink> FlowTable<S> {
     fn place(&mut self, tuple: Tuple, from_b: bool, tcp: &Tcp<'_>) -> io::Result<usize> {
         let hash = tuple.hash64();
         let slots = &self.slots;
-        let same = |slot: &usize| slots.get(*slot).and_then(Option::as_ref).is_some_and(|live| live.row.tuple == tuple);
+        let same = |slot: &usize| {
+            slots
+                .get(*slot)
+                .and_then(Option::as_ref)
+                .is_some_and(|live| live.row.tuple == tuple)
+        };
         let Some(&newest) = self.current.find(hash, same) else {
             let slot = self.begin(tuple, None);
             let slots = &self.slots;
             self.current.insert_unique(hash, slot, |slot| {
-                slots.get(*slot).and_then(Option::as_ref).map_or(0, |live| live.row.tuple.hash64())
+                slots
+                    .get(*slot)
+                    .and_then(Option::as_ref)
+                    .map_or(0, |live| live.row.tuple.hash64())
             });
             return Ok(slot);
         };
@@ -181,7 +196,10 @@ impl<S: RowSink> FlowTable<S> {
         let slot = self.begin(tuple, Some(newest));
         let slots = &self.slots;
         if let Ok(mut entry) = self.current.find_entry(hash, |held| {
-            slots.get(*held).and_then(Option::as_ref).is_some_and(|live| live.row.tuple == tuple)
+            slots
+                .get(*held)
+                .and_then(Option::as_ref)
+                .is_some_and(|live| live.row.tuple == tuple)
         }) {
             *entry.get_mut() = slot;
         }
@@ -194,12 +212,21 @@ impl<S: RowSink> FlowTable<S> {
 
     /// The incarnations of one tuple that are alive, newest first.
     fn incarnations(&self, newest: usize) -> impl Iterator<Item = usize> + use<'_, S> {
-        std::iter::successors(Some(newest), |slot| self.slots.get(*slot).and_then(Option::as_ref)?.previous)
-            .take(INCARNATIONS_KEPT + 1)
+        std::iter::successors(Some(newest), |slot| {
+            self.slots.get(*slot).and_then(Option::as_ref)?.previous
+        })
+        .take(INCARNATIONS_KEPT + 1)
     }
 
     fn begin(&mut self, tuple: Tuple, previous: Option<usize>) -> usize {
-        let live = Live { row: Row { tuple, ..Row::default() }, previous, ..Live::default() };
+        let live = Live {
+            row: Row {
+                tuple,
+                ..Row::default()
+            },
+            previous,
+            ..Live::default()
+        };
         match self.free.pop() {
             Some(slot) => {
                 if let Some(place) = self.slots.get_mut(slot) {
@@ -216,12 +243,17 @@ impl<S: RowSink> FlowTable<S> {
 
     fn fragment(&mut self, packet: &Packet<'_>, length: u32, origin: Origin) -> io::Result<()> {
         let key = (packet.ip.source, packet.ip.destination, packet.ip.id);
-        let Some(&(.., slot, from_b)) =
-            self.fragments.iter().rev().find(|(source, destination, id, ..)| (*source, *destination, *id) == key)
+        let Some(&(.., slot, from_b)) = self
+            .fragments
+            .iter()
+            .rev()
+            .find(|(source, destination, id, ..)| (*source, *destination, *id) == key)
         else {
             return Ok(());
         };
-        let Some(live) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return Ok(()) };
+        let Some(live) = self.slots.get_mut(slot).and_then(Option::as_mut) else {
+            return Ok(());
+        };
         live.frames.push(&mut self.log, origin.file, origin.frame)?;
         live.row.shared.fragments += 1;
         live.row.shared.last_ns.keep_last(Time(origin.time_ns));
@@ -237,9 +269,14 @@ impl<S: RowSink> FlowTable<S> {
             (error.quoted_destination, error.quoted_destination_port),
         );
         // A segment that looks like the quoted one finds the incarnation by its numbers.
-        let quoted = Tcp { seq: error.quoted_seq, ..Tcp::default() };
+        let quoted = Tcp {
+            seq: error.quoted_seq,
+            ..Tcp::default()
+        };
         let slot = self.place(tuple, from_b, &quoted)?;
-        let Some(live) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return Ok(()) };
+        let Some(live) = self.slots.get_mut(slot).and_then(Option::as_mut) else {
+            return Ok(());
+        };
         live.frames.push(&mut self.log, origin.file, origin.frame)?;
         let shared = &mut live.row.shared;
         if shared.icmp_errors == 0 {
@@ -255,7 +292,9 @@ impl<S: RowSink> FlowTable<S> {
 
     fn sweep(&mut self) -> io::Result<()> {
         for slot in 0..self.slots.len() {
-            let Some(Some(live)) = self.slots.get(slot) else { continue };
+            let Some(Some(live)) = self.slots.get(slot) else {
+                continue;
+            };
             let idle_ns = self.now_ns.saturating_sub(live.row.shared.last_ns.0);
             let closed = live.row.a.resets + live.row.b.resets > 0 || (live.row.a.fins > 0 && live.row.b.fins > 0);
             if idle_ns > IDLE_NS || (closed && idle_ns > IDLE_CLOSED_NS) {
@@ -266,7 +305,9 @@ impl<S: RowSink> FlowTable<S> {
     }
 
     fn emit(&mut self, slot: usize) -> io::Result<()> {
-        let Some(mut live) = self.slots.get_mut(slot).and_then(Option::take) else { return Ok(()) };
+        let Some(mut live) = self.slots.get_mut(slot).and_then(Option::take) else {
+            return Ok(());
+        };
         self.free.push(slot);
         self.fragments.retain(|(.., held, _)| *held != slot);
         let hash = live.row.tuple.hash64();
@@ -290,11 +331,17 @@ impl<S: RowSink> FlowTable<S> {
         let tuple = live.row.tuple;
         let slots = &self.slots;
         let newest = self.current.find(tuple.hash64(), |held| {
-            slots.get(*held).and_then(Option::as_ref).is_some_and(|other| other.row.tuple == tuple)
+            slots
+                .get(*held)
+                .and_then(Option::as_ref)
+                .is_some_and(|other| other.row.tuple == tuple)
         });
         if let Some(&newest) = newest {
             let successor = self.incarnations(newest).find(|candidate| {
-                self.slots.get(*candidate).and_then(Option::as_ref).is_some_and(|other| other.previous == Some(slot))
+                self.slots
+                    .get(*candidate)
+                    .and_then(Option::as_ref)
+                    .is_some_and(|other| other.previous == Some(slot))
             });
             if let Some(other) = successor.and_then(|at| self.slots.get_mut(at)).and_then(Option::as_mut) {
                 other.previous = None;
@@ -313,7 +360,11 @@ impl Live {
     }
 
     fn halves(&self, from_b: bool) -> (&Half, &Half) {
-        if from_b { (&self.row.b, &self.row.a) } else { (&self.row.a, &self.row.b) }
+        if from_b {
+            (&self.row.b, &self.row.a)
+        } else {
+            (&self.row.a, &self.row.b)
+        }
     }
 
     /// True where a segment's numbers belong to this incarnation.
@@ -344,7 +395,9 @@ impl Live {
         }
         shared.toa |= tcp.has_toa;
         if let Some((value, echo)) = tcp.timestamps {
-            self.row.timestamp_anchors.add(anchor(1, u64::from(value) << 32 | u64::from(echo)));
+            self.row
+                .timestamp_anchors
+                .add(anchor(1, u64::from(value) << 32 | u64::from(echo)));
         }
         if message_begins && !tcp.payload.is_empty() {
             let mut head = 0_u64;
@@ -360,14 +413,22 @@ impl Live {
         half.bytes += u64::from(tcp.payload_length);
         half.first_ns.keep_first(time);
         half.last_ns.keep_last(time);
-        half.ttl_min = if half.ttl_min == 0 { packet.ip.ttl } else { half.ttl_min.min(packet.ip.ttl) };
+        half.ttl_min = if half.ttl_min == 0 {
+            packet.ip.ttl
+        } else {
+            half.ttl_min.min(packet.ip.ttl)
+        };
         half.ttl_max = half.ttl_max.max(packet.ip.ttl);
         half.mss = half.mss.or(tcp.mss);
         half.window_scale = half.window_scale.or(tcp.window_scale);
         half.payload_max = half.payload_max.max(tcp.payload_length);
         let reset = tcp.flags & flag::RST != 0;
         if tcp.flags & flag::SYN != 0 {
-            if tcp.flags & flag::ACK != 0 { half.syn_acks += 1 } else { half.syns += 1 }
+            if tcp.flags & flag::ACK != 0 {
+                half.syn_acks += 1
+            } else {
+                half.syns += 1
+            }
             half.isn = half.isn.or(Some(tcp.seq));
             half.syn_ns.keep_first(time);
             half.syn_last_ns.keep_last(time);
@@ -432,8 +493,17 @@ fn anchor(kind: u64, value: u64) -> u64 {
 
 /// What a payload looks like by its first bytes; None in the middle of a message, where they tell nothing.
 fn payload_kind(tcp: &Tcp<'_>, message_begins: bool) -> Option<u8> {
-    const METHODS: [&[u8]; 9] =
-        [b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT ", b"TRACE "];
+    const METHODS: [&[u8]; 9] = [
+        b"GET ",
+        b"POST ",
+        b"PUT ",
+        b"HEAD ",
+        b"DELETE ",
+        b"OPTIONS ",
+        b"PATCH ",
+        b"CONNECT ",
+        b"TRACE ",
+    ];
     let payload = tcp.payload;
     if METHODS.iter().any(|method| payload.starts_with(method)) {
         return Some(1);

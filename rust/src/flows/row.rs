@@ -176,9 +176,21 @@ impl Tuple {
     /// The tuple, and whether the source is its end `b`.
     pub fn of(source: (Address, u16), destination: (Address, u16)) -> (Tuple, bool) {
         if source <= destination {
-            (Tuple { a: source, b: destination }, false)
+            (
+                Tuple {
+                    a: source,
+                    b: destination,
+                },
+                false,
+            )
         } else {
-            (Tuple { a: destination, b: source }, true)
+            (
+                Tuple {
+                    a: destination,
+                    b: source,
+                },
+                true,
+            )
         }
     }
 
@@ -220,7 +232,9 @@ pub struct Sketch {
 impl Sketch {
     pub fn add(&mut self, hash: u64) {
         let used = usize::from(self.count).min(SKETCH);
-        let Some(kept) = self.hashes.get_mut(..used) else { return };
+        let Some(kept) = self.hashes.get_mut(..used) else {
+            return;
+        };
         match kept.binary_search(&hash) {
             Ok(_) => {}
             Err(at) if at < SKETCH => {
@@ -238,7 +252,9 @@ impl Sketch {
     }
 
     pub fn values(&self) -> &[u64] {
-        self.hashes.get(..usize::from(self.count).min(SKETCH)).unwrap_or_default()
+        self.hashes
+            .get(..usize::from(self.count).min(SKETCH))
+            .unwrap_or_default()
     }
 
     pub fn merge(&mut self, other: &Sketch) {
@@ -257,7 +273,10 @@ impl Sketch {
     fn get(input: &mut &[u8]) -> Option<Sketch> {
         let (count, rest) = input.split_first()?;
         *input = rest;
-        let mut sketch = Sketch { count: *count, ..Sketch::default() };
+        let mut sketch = Sketch {
+            count: *count,
+            ..Sketch::default()
+        };
         for slot in sketch.hashes.get_mut(..usize::from(*count))? {
             let (bytes, rest) = input.split_first_chunk::<8>()?;
             *slot = u64::from_le_bytes(*bytes);

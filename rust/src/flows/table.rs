@@ -2,7 +2,9 @@
 
 use super::live::RowSink;
 use super::row::{Half, Row, Shared};
-use arrow::array::{ArrayRef, BooleanBuilder, ListBuilder, RecordBatch, StringBuilder, UInt16Array, UInt32Array, UInt64Builder};
+use arrow::array::{
+    ArrayRef, BooleanBuilder, ListBuilder, RecordBatch, StringBuilder, UInt16Array, UInt32Array, UInt64Builder,
+};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
@@ -39,14 +41,23 @@ impl RowSink for RowStore {
 impl RowStore {
     /// `folder` is where spill files go, should any be needed.
     pub fn new(folder: &Path) -> Self {
-        RowStore { held: Vec::new(), folder: folder.to_owned(), partitions: Vec::new() }
+        RowStore {
+            held: Vec::new(),
+            folder: folder.to_owned(),
+            partitions: Vec::new(),
+        }
     }
 
     fn spill(&mut self) -> io::Result<()> {
         if self.partitions.is_empty() {
             for number in 0..PARTITIONS {
                 let path = self.folder.join(format!("flows-{number}.spill"));
-                let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+                let file = File::options()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(true)
+                    .open(&path)?;
                 self.partitions.push((path, BufWriter::with_capacity(32 * 1024, file)));
             }
         }
@@ -71,8 +82,7 @@ impl RowStore {
             .set_max_row_group_row_count(Some(GROUP))
             .build();
         let file = File::create(path)?;
-        let mut writer =
-            ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(io::Error::other)?;
+        let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(io::Error::other)?;
         let mut count = 0_u64;
         if self.partitions.is_empty() {
             let rows = std::mem::take(&mut self.held);
@@ -103,7 +113,12 @@ impl Drop for RowStore {
 }
 
 fn read_spill(input: &mut impl Read) -> io::Result<Vec<Row>> {
-    let broken = || io::Error::new(io::ErrorKind::InvalidData, "a spill file was changed while it was in use");
+    let broken = || {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a spill file was changed while it was in use",
+        )
+    };
     let mut rows = Vec::new();
     let mut length = [0_u8; 4];
     let mut bytes = Vec::new();
@@ -192,7 +207,9 @@ fn batch(schema: &SchemaRef, rows: &[Row], first: u64) -> io::Result<RecordBatch
         }
     }
     let [mut ip_a, mut ip_b] = ips;
-    let numbers = (0..rows.len()).map(|row| (first + row as u64) as u32).collect::<Vec<_>>();
+    let numbers = (0..rows.len())
+        .map(|row| (first + row as u64) as u32)
+        .collect::<Vec<_>>();
     let mut arrays: Vec<ArrayRef> = vec![
         Arc::new(UInt32Array::from(numbers)),
         Arc::new(ip_a.finish()),

@@ -5,6 +5,7 @@ A cause that has no file counts as open wherever its signature could fit (docs/j
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 from tcpwhy.causes._verdict import Open
@@ -45,7 +46,7 @@ def _idle_before_end_ns(connection: Connection) -> int:
     """The longest pause within the connection's last exchange: before the packet that met RST or silence."""
     end = _first_reset(connection)
     times = [segment.aligned_ns for segment in connection.segments if end is None or segment.aligned_ns <= end.aligned_ns]
-    return max((later - earlier for earlier, later in zip(times, times[1:], strict=False)), default=0)
+    return max((later - earlier for earlier, later in itertools.pairwise(times)), default=0)
 
 
 def _rejected(connection: Connection) -> str | None:
@@ -59,7 +60,11 @@ def _rejected(connection: Connection) -> str | None:
 def _reverse_path(connection: Connection) -> str | None:
     if _unanswered_syn(connection) and not connection.icmp:
         return "a host that drops the SYN because of its source does so without a word"
-    if _kind(connection) is Kind.HALF_OPEN and connection.syn_acks and not any(s.sender == "client" and s.is_reset for s in connection.segments):
+    if (
+        _kind(connection) is Kind.HALF_OPEN
+        and connection.syn_acks
+        and not any(s.sender == "client" and s.is_reset for s in connection.segments)
+    ):
         return "the client's host, or one on the way, may drop the SYN-ACK because of its source"
     return None
 
@@ -71,7 +76,11 @@ def _accept_queue(connection: Connection) -> str | None:
     if acked and len(connection.syn_acks) > 1 and connection.syn_acks[-1].aligned_ns > acked[0].aligned_ns:
         return "the server repeats its SYN-ACK although the last ACK was sent"
     reset = _reset_by(connection, "server")
-    if reset is not None and connection.syns and not any(s.sender == "server" and not s.is_reset and not s.flags & SYN for s in connection.segments):
+    if (
+        reset is not None
+        and connection.syns
+        and not any(s.sender == "server" and not s.is_reset and not s.flags & SYN for s in connection.segments)
+    ):
         return "with tcp_abort_on_overflow=1 a full accept queue answers the last ACK with RST"
     return None
 
@@ -188,7 +197,11 @@ def _in_handshake(connection: Connection) -> bool:
 STATE_OF_SERVER = "`tcpwhy`'s state files of the server's host (docs/cases.md), taken twice: counters that rise in between name the drop"
 
 UNWRITTEN: dict[str, tuple[str, Fits, str]] = {
-    "rejected-by-firewall": ("a firewall rejects the connection", _rejected, "`iptables-save -c` or `nft list ruleset` of the host that answers"),
+    "rejected-by-firewall": (
+        "a firewall rejects the connection",
+        _rejected,
+        "`iptables-save -c` or `nft list ruleset` of the host that answers",
+    ),
     "reverse-path-filter": (
         "the reverse-path check of a host drops the packets",
         _reverse_path,
@@ -200,19 +213,59 @@ UNWRITTEN: dict[str, tuple[str, Fits, str]] = {
         "`nstat -asz | grep ListenOverflows` twice and `ss -ltn` on the server",
     ),
     "vip-missing": ("the real server lacks the address", _vip_missing, "`ip addr` on the host that the packets reach"),
-    "arp-conflict": ("two hosts claim one address", _arp_conflict, "`arping -D` or a capture of ARP on the network of the address"),
-    "local-redirect": ("a redirect on the host turns the call to a local port", _local_redirect, "`iptables-save -t nat -c` on the client's host"),
-    "stale-connection": ("what is left of an older connection answers", _stale, "captures at both ends from before the attempt; `ss -tan` on the server"),
-    "timestamp-rejected": ("the server rejects the SYN's timestamp", _timestamps, "`nstat -asz | grep PAWS` twice on the server"),
-    "injected-reset": ("something between the ends forges a RST", _injected, "a capture at the host that is said to have sent the RST"),
-    "idle-timeout": ("a device between the ends forgot the idle connection", _idle_timeout, "captures at both ends over the idle time"),
-    "keepalive-race": ("the server closes an idle connection just as the next request is sent", _keepalive_race, "a capture at the server"),
-    "mtu-blackhole": ("full-sized packets do not fit the path and nobody says so", _mtu, "`ping -M do -s 1472` along the path; captures at both ends"),
+    "arp-conflict": (
+        "two hosts claim one address",
+        _arp_conflict,
+        "`arping -D` or a capture of ARP on the network of the address",
+    ),
+    "local-redirect": (
+        "a redirect on the host turns the call to a local port",
+        _local_redirect,
+        "`iptables-save -t nat -c` on the client's host",
+    ),
+    "stale-connection": (
+        "what is left of an older connection answers",
+        _stale,
+        "captures at both ends from before the attempt; `ss -tan` on the server",
+    ),
+    "timestamp-rejected": (
+        "the server rejects the SYN's timestamp",
+        _timestamps,
+        "`nstat -asz | grep PAWS` twice on the server",
+    ),
+    "injected-reset": (
+        "something between the ends forges a RST",
+        _injected,
+        "a capture at the host that is said to have sent the RST",
+    ),
+    "idle-timeout": (
+        "a device between the ends forgot the idle connection",
+        _idle_timeout,
+        "captures at both ends over the idle time",
+    ),
+    "keepalive-race": (
+        "the server closes an idle connection just as the next request is sent",
+        _keepalive_race,
+        "a capture at the server",
+    ),
+    "mtu-blackhole": (
+        "full-sized packets do not fit the path and nobody says so",
+        _mtu,
+        "`ping -M do -s 1472` along the path; captures at both ends",
+    ),
     "zero-window": ("the receiver's program stopped reading", _zero_window, "`ss -tnoem` on the receiver"),
     "packet-loss": ("the network loses packets", _packet_loss, "complete captures at both ends of the path"),
-    "reset-with-unread-data": ("a program closes its socket with data unread", _unread_data, "the program's log; a capture at the server"),
+    "reset-with-unread-data": (
+        "a program closes its socket with data unread",
+        _unread_data,
+        "the program's log; a capture at the server",
+    ),
     "peer-vanished": ("one end is gone", _vanished, "a capture at the silent end"),
-    "asymmetric-drop": ("a stateful firewall sees one direction only", _asymmetric, "captures at both sides of the firewall, and its rules"),
+    "asymmetric-drop": (
+        "a stateful firewall sees one direction only",
+        _asymmetric,
+        "captures at both sides of the firewall, and its rules",
+    ),
     "slow-server": ("the answer came too late", _slow, "the server's own log of how long the request took"),
 }
 """By id: what it is in a clause, whether it fits, and what would decide it."""

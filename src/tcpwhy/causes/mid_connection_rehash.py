@@ -64,7 +64,12 @@ def examine(connection: Connection) -> Verdict:
     doubt = next((doubt for move in moves for doubt in [_doubt(connection, move)] if doubt), None)
     if doubt is not None:
         move = moves[0]
-        return Open(doubt, ("captures at all backends over the same time, complete",), _exhibits(connection, move), _where(connection, move))
+        return Open(
+            doubt,
+            ("captures at all backends over the same time, complete",),
+            _exhibits(connection, move),
+            _where(connection, move),
+        )
     return _found(connection, moves)
 
 
@@ -150,14 +155,28 @@ def _exhibits(connection: Connection, move: _Move) -> tuple[Exhibit, ...]:
     note = f"the next bytes of the same connection, at {move.stranger}, which never saw it before"
     shown.append(exhibit(first_stray, connection, note, move.stranger))
     for reset in move.resets[:1]:
-        shown.append(exhibit(reset, connection, f"{move.stranger} does not know the connection: RST, seq = the stray's ack", move.stranger))
+        shown.append(
+            exhibit(
+                reset,
+                connection,
+                f"{move.stranger} does not know the connection: RST, seq = the stray's ack",
+                move.stranger,
+            )
+        )
     effects = [
         segment
         for segment in connection.resets
         if segment.sender == "client" and segment.seen_at(move.home) and segment.aligned_ns >= first_stray.aligned_ns
     ]
     for reset in effects[:1]:
-        shown.append(exhibit(reset, connection, "an effect: the client's socket is gone, and the first backend's packet meets a RST", move.home))
+        shown.append(
+            exhibit(
+                reset,
+                connection,
+                "an effect: the client's socket is gone, and the first backend's packet meets a RST",
+                move.home,
+            )
+        )
     return tuple(shown)
 
 
@@ -245,13 +264,23 @@ def _from_one_place(connection: Connection) -> Verdict:
     if closed_first and first is not None:
         return RuledOut("the server had closed its side before the RST", (exhibit(first, connection, "the RST"),))
     if first is not None and not first.packet.is_stateless_reset:
-        return RuledOut("the RST came from a live socket, not from a host without the connection", (exhibit(first, connection, "the RST"),))
+        return RuledOut(
+            "the RST came from a live socket, not from a host without the connection",
+            (exhibit(first, connection, "the RST"),),
+        )
     if first is not None and first.sender == "server":
         origin = connection.places[-1]
-        if len(connection.places) > 1 and first.seen_at(origin) and any(
-            segment.sender == "server" and not segment.flags & RST and segment.seen_at(origin) for segment in connection.segments
+        own = connection.topology.addresses.get(origin, frozenset())
+        at_host = connection.views[origin].host_of(own) == "server"
+        if (
+            at_host
+            and first.seen_at(origin)
+            and any(segment.sender == "server" and not segment.flags & RST and segment.seen_at(origin) for segment in connection.segments)
         ):
-            return RuledOut(f"the RST came from {origin}, which has the connection", (exhibit(first, connection, "the RST", origin),))
+            return RuledOut(
+                f"the RST came from {origin}, which has the connection",
+                (exhibit(first, connection, "the RST", origin),),
+            )
     shown = (exhibit(first, connection, "a RST of a host without the connection"),) if first is not None else ()
     return Open("a host without the connection may have got its packets; the captures do not show which", everywhere, shown)
 

@@ -37,11 +37,16 @@ def examine(connection: Connection) -> Verdict:
         return RuledOut("the SYN was not answered with RST")
     reset = failure.segments[-1]
     if reset.seq != 0 or reset.packet.options or reset.packet.window:
-        return RuledOut("the RST is not one that a closed port sends (RFC 9293 section 3.10.7.1)", (exhibit(reset, connection, "the RST"),))
+        return RuledOut(
+            "the RST is not one that a closed port sends (RFC 9293 section 3.10.7.1)",
+            (exhibit(reset, connection, "the RST"),),
+        )
     half_open = [
         other
         for other in connection.earlier
-        if not other.established and other.failure is not None and connection.syns[0].aligned_ns - other.segments[-1].aligned_ns < HALF_OPEN_NS
+        if not other.established
+        and other.failure is not None
+        and connection.syns[0].aligned_ns - other.segments[-1].aligned_ns < HALF_OPEN_NS
     ]
     answered = [other for other in half_open if other.syn_acks]
     if answered:
@@ -60,7 +65,9 @@ def examine(connection: Connection) -> Verdict:
         return _found(connection, (*seen, *listening[1]), "state", host or listening[2])
     if listening is not None:
         return RuledOut("the server's socket table shows a listener on the port", listening[1])
-    ask = (f"`ss -tlnp 'sport = :{connection.server.port}'` on {connection.server.ip}, and `iptables-save -c`: a listener or a REJECT rule",)
+    ask = (
+        f"`ss -tlnp 'sport = :{connection.server.port}'` on {connection.server.ip}, and `iptables-save -c`: a listener or a REJECT rule",
+    )
     if host is None or len(connection.places) < 2:
         return Open("a RST from the address asked; a firewall or a redirect on the way answers just so", ask, seen, host)
     return _found(connection, seen, "two places", host)
@@ -71,7 +78,11 @@ def _sending_host(connection: Connection, reset: Segment) -> str | None:
     place = connection.places[-1]
     sighting = reset.sighting_at(place)
     syn = connection.syns[0].sighting_at(place)
-    if sighting is None or syn is None or connection.topology.beyond(place, connection.views[place].server.ip, connection.views[place].server.port):
+    if (
+        sighting is None
+        or syn is None
+        or connection.topology.beyond(place, connection.views[place].server.ip, connection.views[place].server.port)
+    ):
         return None
     copies = {copy.direction for copy in sighting.copies}
     return place if "in" not in copies and sighting.packet.ttl in (64, 128, 255) else None
@@ -87,7 +98,11 @@ def _listening(connection: Connection) -> tuple[bool, tuple[Exhibit, ...], str] 
         listeners = table.listeners_for(server.ip, server.port)
         if listeners:
             first = listeners[0]
-            return True, (Exhibit("state", place, first.source.file, f"a listener on port {server.port}", line=first.source.line),), place
+            return (
+                True,
+                (Exhibit("state", place, first.source.file, f"a listener on port {server.port}", line=first.source.line),),
+                place,
+            )
         text = f"no socket listens on {server}; {len(table.sockets)} sockets are listed"
         file = table.sockets[0].source.file if table.sockets else f"{place}/state/ss-tcp.txt"
         return False, (Exhibit("state", place, file, text, line=1),), place

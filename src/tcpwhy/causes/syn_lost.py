@@ -71,7 +71,7 @@ def examine(connection: Connection) -> Verdict:
         basis="two places",
         where=farthest.between,
         explanation=(
-            f"{connection.client} sent its SYN {len(connection.syns)} times. Each was seen as far as {farthest.last_seen}; none was seen at "
+            f"{connection.client} sent its SYN {len(connection.syns)} times. Each was seen as far as {farthest.last_seen}, none at "
             f"{behind}. The server never heard of the connection, so that nothing on the server's host can be the cause."
         ),
         at_ns=connection.syns[0].aligned_ns,
@@ -86,7 +86,9 @@ def examine(connection: Connection) -> Verdict:
             "peer-vanished": f"{farthest.missing_at} saw other packets meanwhile",
         },
         fix=(
-            f"find what drops TCP to {connection.server} between {farthest.between[0]} and {farthest.between[1]}: "
-            "packet filters and security groups first, then routes",
+            (
+                f"find what drops TCP to {connection.server} between {farthest.between[0]} and {farthest.between[1]}: "
+                "packet filters and security groups first, then routes"
+            ),
         ),
     )

@@ -64,7 +64,12 @@ def examine(connection: Connection) -> Verdict:
         if isinstance(root, Found):
             return _inherited(connection, root)
         if isinstance(root, Open) and isinstance(own, RuledOut):
-            own = Open(f"{root.because}; this attempt met what was left of the one before", root.next_evidence, root.exhibits, root.where)
+            own = Open(
+                f"{root.because}; this attempt met what was left of the one before",
+                root.next_evidence,
+                root.exhibits,
+                root.where,
+            )
     return own
 
 
@@ -81,7 +86,11 @@ def _inherited(connection: Connection, root: Found) -> Found:
         where=root.where,
         explanation=root.explanation,
         at_ns=connection.syns[0].aligned_ns,
-        excludes={**root.excludes, "syn-lost": "the attempt before it was answered", "port-closed": "the attempt before it was answered"},
+        excludes={
+            **root.excludes,
+            "syn-lost": "the attempt before it was answered",
+            "port-closed": "the attempt before it was answered",
+        },
         fix=root.fix,
     )
 
@@ -89,7 +98,9 @@ def _inherited(connection: Connection, root: Found) -> Found:
 def _attempt(connection: Connection) -> Verdict:
     syn_acks = connection.syn_acks
     if not connection.syns:
-        return Open("the capture begins behind the SYN", ("a capture from before the attempt",)) if syn_acks else RuledOut("no SYN was seen")
+        return (
+            Open("the capture begins behind the SYN", ("a capture from before the attempt",)) if syn_acks else RuledOut("no SYN was seen")
+        )
     refused = [segment for segment in connection.resets if segment.sender == "server" and segment.flags & ACK]
     if refused and not syn_acks:
         return RuledOut("the SYN was answered with RST", (exhibit(refused[0], connection, "the answer"),))
@@ -100,7 +111,10 @@ def _attempt(connection: Connection) -> Verdict:
     lost = [segment for segment, one in zip(syn_acks, fates, strict=True) if one.missing_at is not None]
     too_late = bool(lost) and bool(arrived) and _repeated_between(connection, lost[0], arrived[0])
     if arrived and not too_late:
-        return RuledOut(f"the SYN-ACK arrived at {connection.places[0]}", (exhibit(arrived[0], connection, "arrived", connection.places[0]),))
+        return RuledOut(
+            f"the SYN-ACK arrived at {connection.places[0]}",
+            (exhibit(arrived[0], connection, "arrived", connection.places[0]),),
+        )
     if lost:
         nearest = min((one for one in fates if one.missing_at is not None), key=lambda one: connection.places.index(one.last_seen))
         return _between(connection, lost, nearest.last_seen, nearest.missing_at or "", nearest.doubt)
@@ -121,7 +135,10 @@ def _late_at_the_client(connection: Connection, syn_acks: list[Segment]) -> Verd
     """At the client alone a SYN-ACK came, but too late: whether the SYN or an earlier SYN-ACK was lost is unknown."""
     answer = syn_acks[0]
     if len(connection.syns) > 1 and answer.aligned_ns > connection.syns[1].aligned_ns:
-        shown = (exhibit(connection.syns[0], connection, "the SYN"), exhibit(answer, connection, "the SYN-ACK, too late"))
+        shown = (
+            exhibit(connection.syns[0], connection, "the SYN"),
+            exhibit(answer, connection, "the SYN-ACK, too late"),
+        )
         return Open("a SYN-ACK came only after the client had given up: earlier ones may have been lost",
                     (f"capture at {connection.server.ip} while it happens",), shown)  # fmt: skip
     return RuledOut(f"the SYN-ACK arrived at {connection.places[0]}", (exhibit(answer, connection, "arrived"),))
@@ -185,7 +202,13 @@ def _epilogue(connection: Connection) -> list[Exhibit]:
         shown.append(exhibit(ack, connection, "a bare ACK of the old attempt, drawn by a SYN with another ISN"))
     reset = _old_reset(connection, old)
     if reset is not None:
-        shown.append(exhibit(reset, connection, "an effect: the client answers the ACK that it did not ask for with RST, seq = that ACK's number"))
+        shown.append(
+            exhibit(
+                reset,
+                connection,
+                "an effect: the client answers the ACK that it did not ask for with RST, seq = that ACK's number",
+            )
+        )
     return shown
 
 
@@ -202,7 +225,8 @@ def _old_ack(connection: Connection, old: int) -> Segment | None:
 
 def _old_reset(connection: Connection, old: int) -> Segment | None:
     return next(
-        (segment for segment in connection.resets if segment.sender == "client" and not segment.flags & ACK and segment.seq == old), None
+        (segment for segment in connection.resets if segment.sender == "client" and not segment.flags & ACK and segment.seq == old),
+        None,
     )
 
 
@@ -212,7 +236,7 @@ def _about_the_reset(connection: Connection) -> str:
         return ""
     return (
         " The RST from the client is an effect: a later SYN with another ISN met the half-open connection, the server answered it with the "
-        "ACK of the old attempt (RFC 5961 section 4), and the client's kernel rejects an ACK that it did not ask for (RFC 9293 section 3.10.7.3)."
+        "ACK of the old attempt (RFC 5961 section 4), and the client's kernel rejects an ACK it did not ask for (RFC 9293, 3.10.7.3)."
     )
 
 
@@ -229,7 +253,11 @@ def _without_syn_ack(connection: Connection) -> Verdict:
         exhibits += _epilogue(connection)
         place = connection.places[0]
         if reset is None:
-            return Open("the server acknowledges an attempt whose SYN-ACK was never seen, but no RST followed", (), tuple(exhibits))
+            return Open(
+                "the server acknowledges an attempt whose SYN-ACK was never seen, but no RST followed",
+                (),
+                tuple(exhibits),
+            )
         host = str(connection.server)
         return Found(
             statement=f"the server acknowledges an attempt whose SYN-ACK never arrived at {place}",
@@ -237,16 +265,23 @@ def _without_syn_ack(connection: Connection) -> Verdict:
             basis="one place",
             where=(host, place),
             explanation=(
-                f"{connection.client} never got a SYN-ACK. After its next SYN, with another ISN, an ACK of the first attempt's number came: "
-                "the server holds that attempt half open, so that it had answered it, and the answer was lost." + _about_the_reset(connection)
+                f"{connection.client} never got a SYN-ACK. After its next SYN, with another ISN, an ACK of the first one's number came: "
+                "the server holds that attempt half open, so that it had answered it, and the answer was lost."
+                + _about_the_reset(connection)
             ),
             at_ns=connection.syns[0].aligned_ns,
             excludes=_excluded("the server's ACK shows that it had answered, and its answer did not arrive"),
-            next_evidence=(f"a capture at {connection.server.ip} at the same time: its SYN-ACKs would name the stretch where they are lost",),
+            next_evidence=(
+                f"a capture at {connection.server.ip} at the same time: its SYN-ACKs would name the stretch where they are lost",
+            ),
             fix=(f"find what drops SYN-ACKs from {connection.server} on their way to {place}",),
         )
     if ack is not None:
-        return Open("a bare ACK answered the SYN", ("a capture at the server from before the attempt",), (exhibit(ack, connection, "bare ACK"),))
+        return Open(
+            "a bare ACK answered the SYN",
+            ("a capture at the server from before the attempt",),
+            (exhibit(ack, connection, "bare ACK"),),
+        )
     reached = fate(connection, connection.syns[-1])
     if reached.missing_at is not None and reached.doubt is None:
         return RuledOut(f"no SYN reached {reached.missing_at}, so that there was nothing to answer")
@@ -280,7 +315,7 @@ def _at_the_server_alone(connection: Connection, syn_acks: list[Segment], *, sur
     exhibits += _epilogue(connection)
     if not surely:
         return Open(
-            f"the client repeats its SYN although the server had answered it; whether {place} is the server's or the client's host is unknown",
+            f"the client repeats its SYN although it was answered; whether {place} is the server's or the client's host is unknown",
             ("a capture at the other end, or on `any`, which tells directions",),
             tuple(exhibits),
         )
@@ -290,7 +325,7 @@ def _at_the_server_alone(connection: Connection, syn_acks: list[Segment], *, sur
         basis="one place",
         where=(place, connection.client.ip),
         explanation=(
-            f"{connection.server} answered the SYN of {connection.client} {len(syn_acks)} times. The client repeated the same SYN afterwards: "
+            f"{connection.server} answered the SYN of {connection.client} {len(syn_acks)} times. The client repeated that SYN afterwards: "
             "it had not received the answer." + _about_the_reset(connection)
         ),
         at_ns=syn_acks[0].aligned_ns,

@@ -69,7 +69,7 @@ class Assembly:
         self.links: list[Link] = handshake_links(db)
         self.clocks: dict[str, ClockFit] = {}
         self._learned = learn(db, self.names)
-        self._basis = {x: basis for x, basis in query(db, "SELECT x, min(basis) FROM pair GROUP BY x")}
+        self._basis = dict(query(db, "SELECT x, min(basis) FROM pair GROUP BY x"))
         self.topology = self._topology()
 
     def connections(self, numbers: Sequence[int]) -> dict[int, Connection]:
@@ -115,11 +115,19 @@ class Assembly:
         index = self.indexes[vantage]
         table, left_out = self.frames(vantage).packets([flow.chains for flow in flows], FRAMES_PER_FLOW)
         interfaces = [
-            [interface.name or (f"interface {number}" if len(file.interfaces) > 1 else "") for number, interface in enumerate(file.interfaces)]
+            [
+                interface.name or (f"interface {number}" if len(file.interfaces) > 1 else "")
+                for number, interface in enumerate(file.interfaces)
+            ]
             for file in index.files
         ]
         found = packets_from_rows(
-            table.columns, table.rows(), index.name, list(self.file_names[index.name]), interfaces, list(range(len(flows)))
+            table.columns,
+            table.rows(),
+            index.name,
+            list(self.file_names[index.name]),
+            interfaces,
+            list(range(len(flows))),
         )
         # `copy_of` counts rows of the whole table: it is turned into the place in the flow's own list.
         places: list[int] = []
@@ -170,7 +178,16 @@ class Assembly:
                 if packet.kind != "segment" or copy_of is not None:
                     continue
                 sender = "client" if packet.source == flow.client else "server"
-                key = (sender, packet.flags, packet.seq, packet.ack, packet.length, packet.ts_value, packet.ts_echo, packet.ip_id)
+                key = (
+                    sender,
+                    packet.flags,
+                    packet.seq,
+                    packet.ack,
+                    packet.length,
+                    packet.ts_value,
+                    packet.ts_echo,
+                    packet.ip_id,
+                )
                 if key in once:
                     twice.add(key)
                 once[key] = (sender, packet.time_ns)
@@ -236,7 +253,11 @@ class Assembly:
         views = {place: self._view(place, own) for place, own in by_place.items()}
         # Nearest to the client first: by what most connections showed, else by this one's own hops.
         rank = {
-            place: (sum(self.topology.is_before(other, place) for other in views), _own_hops(view), self.names.index(place))
+            place: (
+                sum(self.topology.is_before(other, place) for other in views),
+                _own_hops(view),
+                self.names.index(place),
+            )
             for place, view in views.items()
         }
         places = tuple(sorted(views, key=lambda place: rank[place]))
@@ -339,5 +360,3 @@ def _fold_translated(sightings: list[Sighting]) -> list[Sighting]:
         latest[key] = sighting
         kept.append(sighting)
     return kept
-
-

@@ -46,7 +46,7 @@ class ClockFit:
         points = self.offsets
         if time_ns <= points[0].at_ns or len(points) == 1:
             return points[0].offset_ns
-        for before, after in zip(points, points[1:], strict=False):
+        for before, after in itertools.pairwise(points):
             if time_ns <= after.at_ns:
                 share = (time_ns - before.at_ns) / max(1, after.at_ns - before.at_ns)
                 return before.offset_ns + round(share * (after.offset_ns - before.offset_ns))
@@ -74,6 +74,7 @@ class Link:
 
     @property
     def uncertainty_ns(self) -> int:
+        """The largest of the measured moments."""
         return max(point.uncertainty_ns for point in self.offsets)
 
 
@@ -165,7 +166,7 @@ def handshake_links(db: duckdb.DuckDBPyConnection) -> list[Link]:
         samples = sum(part[3] for part in parts)
         basis = f"{samples} handshake{'s' if samples > 1 else ''} seen at both places"
         if low <= high + CROSSED_NS:
-            offsets = (_middle(parts[0][0], low, high),)
+            offsets: tuple[Offset, ...] = (_middle(parts[0][0], low, high),)
         else:
             offsets = tuple(_middle(at_ns, part_low, part_high) for at_ns, part_low, part_high, _ in parts)
         links.append(Link(x, y, offsets, basis))
@@ -215,8 +216,6 @@ def timestamp_link(x: int, y: int, at_x: Sequence[tuple[int, int]], at_y: Sequen
     if spread_ns > 200_000_000 and not 0.9 < spread_ticks * TIMESTAMP_TICK_NS / spread_ns < 1.1:
         return None
     base_x = min(time_ns - ticks * TIMESTAMP_TICK_NS for time_ns, ticks in points)
-    base_y = min(
-        time_ns - (((value - start + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000) * TIMESTAMP_TICK_NS for time_ns, value in at_y
-    )
+    base_y = min(time_ns - (((value - start + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000) * TIMESTAMP_TICK_NS for time_ns, value in at_y)
     offset = Offset(at_y[0][0], base_y - base_x, TIMESTAMP_UNCERTAINTY_NS)
     return Link(x, y, (offset,), "the sender's TCP timestamps, seen at one place and then at the other")

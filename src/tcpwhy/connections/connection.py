@@ -257,9 +257,9 @@ class Connection:
             return any(segment.flags & ACK and not segment.is_reset for segment in self.segments)
         server_isn = self.server_isn
         for segment in self.segments:
-            if segment.sender == "client" and segment.flags & ACK and not segment.flags & (SYN | RST):
-                if server_isn is None or segment.ack != server_isn:
-                    return True
+            acknowledges = segment.sender == "client" and segment.flags & ACK and not segment.flags & (SYN | RST)
+            if acknowledges and (server_isn is None or segment.ack != server_isn):
+                return True
             if segment.sender == "server" and segment.length and not segment.is_reset:
                 return True
         return False

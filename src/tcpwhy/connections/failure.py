@@ -91,7 +91,12 @@ def _in_handshake(connection: Connection, answers_seen: bool) -> Failure | None:
     if syns and not syn_acks:
         if (len(syns) > 1 or answers_seen) and _given_up(connection, syns):
             repeats = f"{len(syns)} times" if len(syns) > 1 else "once"
-            return Failure(Kind.UNANSWERED, f"the client sent its SYN {repeats} and never got an answer", tuple(syns), syns[-1].aligned_ns)
+            return Failure(
+                Kind.UNANSWERED,
+                f"the client sent its SYN {repeats} and never got an answer",
+                tuple(syns),
+                syns[-1].aligned_ns,
+            )
         return None
     begun_anew = any(later.syns for later in connection.later)
     if syn_acks and (_repeated(syn_acks) or (syns and begun_anew) or (len(syns) > 1 and _given_up(connection, syns))):
@@ -169,8 +174,7 @@ def _progress(connection: Connection, until: Segment | None = None) -> dict[Side
         if segment.flags & ACK and not stateless and (other.acked is None or seq_before(other.acked, segment.ack)):
             other.acked = segment.ack
     # What was never acknowledged at all counts from its first byte, once the other end was heard.
-    for side in progress:
-        own = progress[side]
+    for side, own in progress.items():
         heard = any(segment.sender != side for segment in connection.segments)
         if own.acked is None and own.data_end is not None and heard:
             own.acked = next(segment.seq for segment in connection.segments if segment.sender == side and segment.length)
@@ -184,12 +188,9 @@ def _reset(connection: Connection) -> Failure | None:
     progress = _progress(connection, until=reset)
     evidence: list[Segment] = []
     symptom = ""
-    for side in ("client", "server"):
-        own = progress[side]  # type: ignore[index]
+    for side, own in progress.items():
         if own.unacknowledged and own.last_data is not None:
-            symptom = symptom or (
-                f"the {reset.sender} sent RST while {own.unacknowledged} bytes of the {side} were not acknowledged"
-            )
+            symptom = symptom or (f"the {reset.sender} sent RST while {own.unacknowledged} bytes of the {side} were not acknowledged")
             evidence.append(own.last_data)
     if not symptom:
         question = _unanswered_request(connection, reset)
@@ -245,9 +246,10 @@ def _reset_at_birth(connection: Connection, reset: Segment) -> bool:
 def _silent(connection: Connection) -> Failure | None:
     progress = _progress(connection)
     for side in ("client", "server"):
-        own = progress[side]  # type: ignore[index]
+        own = progress[side]
         last_heard = max(
-            (segment.aligned_ns for segment in connection.segments if segment.sender != side), default=connection.segments[0].aligned_ns
+            (segment.aligned_ns for segment in connection.segments if segment.sender != side),
+            default=connection.segments[0].aligned_ns,
         )
         if not any(segment.sender != side for segment in connection.segments):
             # One direction only was captured: what is repeated counts once nothing new is sent any more.
@@ -269,7 +271,7 @@ def _silent(connection: Connection) -> Failure | None:
             continue
         word = "probes" if probing else "retransmissions"
         seconds = (tries[-1].aligned_ns - last_heard) / SECOND_NS
-        symptom = f"{len(tries)} {word} of the {side} over {seconds:.1f} s drew nothing from the {other_side(side)}"  # type: ignore[arg-type]
+        symptom = f"{len(tries)} {word} of the {side} over {seconds:.1f} s drew nothing from the {other_side(side)}"
         return Failure(Kind.SILENT, symptom, tuple(tries), tries[-1].aligned_ns)
     return None
 

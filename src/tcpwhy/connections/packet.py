@@ -151,7 +151,12 @@ def flag_text(flags: int) -> str:
 
 
 def packets_from_rows(
-    columns: list[str], rows: list[tuple[Any, ...]], vantage_point: str, files: list[str], interfaces: list[list[str]], flow_numbers: list[int]
+    columns: list[str],
+    rows: list[tuple[Any, ...]],
+    vantage_point: str,
+    files: list[str],
+    interfaces: list[list[str]],
+    flow_numbers: list[int],
 ) -> list[tuple[Packet, int | None]]:
     """Typed packets, each with the row of the packet that it is a copy of (None for the first one met).
 

@@ -113,11 +113,7 @@ def _mark_retransmissions(segments: Sequence[Segment]) -> None:
                 continue
             if end is not None and not seq_before(end, segment.seq_end):
                 segment.retransmits = next(
-                    (
-                        before
-                        for before in sent
-                        if not seq_before(segment.seq, before.seq) and seq_before(segment.seq, before.seq_end)
-                    ),
+                    (before for before in sent if not seq_before(segment.seq, before.seq) and seq_before(segment.seq, before.seq_end)),
                     None,
                 )
             if end is None or seq_before(end, segment.seq_end):

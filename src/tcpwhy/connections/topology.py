@@ -47,15 +47,16 @@ class Topology:
 
     def beyond(self, place: str, server_ip: str, server_port: int) -> dict[str, int]:
         """Places that saw connections towards the same server that `place` saw too, and lie behind it; how many each."""
-        for siblings in (self.by_server.get((place, server_ip, server_port)), self.by_server_ip.get((place, server_ip))):
+        for siblings in (
+            self.by_server.get((place, server_ip, server_port)),
+            self.by_server_ip.get((place, server_ip)),
+        ):
             if siblings is not None:
                 found = {other: count for other, count in siblings.at.items() if self.is_before(place, other)}
                 if found:
                     return found
         return {
-            other: 0
-            for other, own in self.addresses.items()
-            if other != place and server_ip in own and self.running.get(other) is not None
+            other: 0 for other, own in self.addresses.items() if other != place and server_ip in own and self.running.get(other) is not None
         }
 
     def alternatives(self, place: str, server_ip: str, server_port: int) -> bool:

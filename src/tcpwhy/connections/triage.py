@@ -42,9 +42,7 @@ CLOSED_UNANSWERED = f"""(
     client_last_payload = {HTTP_REQUEST} AND client_payload_last_ns > coalesce(server_payload_last_ns, 0) AND client_fins + server_fins > 0
 )"""
 
-CAN_HAVE_FAILED = (
-    f"({HANDSHAKE_UNFINISHED} OR {RESET_WITH_SOMETHING_OPEN} OR {SILENT} OR {CLOSED_UNANSWERED} OR icmp_errors > 0)"
-)
+CAN_HAVE_FAILED = f"({HANDSHAKE_UNFINISHED} OR {RESET_WITH_SOMETHING_OPEN} OR {SILENT} OR {CLOSED_UNANSWERED} OR icmp_errors > 0)"
 """SQL over the table `flow`; true for every flow of a failed connection, and for as few others as columns can tell."""
 
 

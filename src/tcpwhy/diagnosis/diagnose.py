@@ -138,9 +138,7 @@ def judge_connections(case: Case, assembly: Assembly, numbers: Sequence[int]) ->
     """Those of these connections that failed, each with what the catalogue says of it."""
     db = assembly.db
     built = assembly.connections(with_other_attempts(db, list(numbers)))
-    answers = {
-        assembly.names[vantage] for (vantage,) in query(db, "SELECT vantage FROM flow WHERE server_syn_acks > 0 GROUP BY vantage")
-    }
+    answers = {assembly.names[vantage] for (vantage,) in query(db, "SELECT vantage FROM flow WHERE server_syn_acks > 0 GROUP BY vantage")}
     sockets = {
         point.name: table
         for point in case.evidence.vantage_points
@@ -215,7 +213,11 @@ def _ladder(members: list[Judged], finding: Finding, assembly: Assembly | None) 
         if cause == finding.cause:
             notes.update({id(shown.segment): shown.note for shown in verdict.exhibits if shown.segment is not None})
     story = _story(first.connection, notes)
-    return draw(story, assembly.clocks, notes, )
+    return draw(
+        story,
+        assembly.clocks,
+        notes,
+    )
 
 
 def _story(connection: Connection, notes: dict[int, str]) -> Connection:

@@ -75,7 +75,14 @@ def _row(connection: Connection, segment: Segment, start_ns: int, note: str, mar
         if sighting is not None:
             packet = sighting.packet
             cells.append(
-                LadderCell(place, packet.file, packet.frame, packet.time_ns, len(sighting.copies), place not in segment.sightings)
+                LadderCell(
+                    place,
+                    packet.file,
+                    packet.frame,
+                    packet.time_ns,
+                    len(sighting.copies),
+                    place not in segment.sightings,
+                )
             )
     lost = None
     if len(connection.places) > 1:
@@ -104,7 +111,7 @@ def label(segment: Segment, connection: Connection) -> str:
     """What a segment carries: the request line where one begins, numbers relative to the connection's first ones."""
     parts = []
     line = segment.packet.payload.split(b"\r\n", 1)[0][:60]
-    if segment.length and (line.startswith(HTTP_METHODS) or line.startswith(b"HTTP/1.")):
+    if segment.length and line.startswith((*HTTP_METHODS, b"HTTP/1.")):
         parts.append(line.decode("latin-1"))
     if segment.flags & SYN:
         parts.append(f"seq {segment.seq}")

@@ -39,8 +39,10 @@ def examine(connection: Connection, causes: tuple[CauseFile, ...], suspected: fr
 
 
 def judge(connection: Connection, verdicts: Mapping[str, Verdict]) -> Judged:
-    """Confidences after docs/json.md: one cause found and no other standing is confirmed with two places or a host's state, likely with
-    one place; anything else is possible."""
+    """The confidences of docs/json.md.
+
+    One cause found and no other standing is confirmed with two places or a host's state, likely with one place; else possible.
+    """
     found = {cause: verdict for cause, verdict in verdicts.items() if isinstance(verdict, Found)}
     open_ = {cause: verdict for cause, verdict in verdicts.items() if isinstance(verdict, Open)}
     ruled_out = {cause: verdict.because for cause, verdict in verdicts.items() if isinstance(verdict, RuledOut)}

@@ -118,7 +118,9 @@ def packet_table(case: Case, connection: str) -> ArrowTable:
         raise EvidenceError(connection, "no packet of this connection is in the captures")
     marks = ", ".join("?" for _ in numbers)
     rows = query(
-        assembly.db, f"SELECT vantage, chains FROM flow JOIN member USING (id) WHERE connection IN ({marks}) ORDER BY id", numbers
+        assembly.db,
+        f"SELECT vantage, chains FROM flow JOIN member USING (id) WHERE connection IN ({marks}) ORDER BY id",
+        numbers,
     )
     parts = []
     db = assembly.db
@@ -128,11 +130,11 @@ def packet_table(case: Case, connection: str) -> ArrowTable:
         name = f"packets_{vantage}"
         _load(db, name, table)
         files = ", ".join("(?, ?)" for _ in index.files)
-        parameters = [index.name]
+        parameters: list[object] = [index.name]
         for number, file in enumerate(case.files_of(index)):
-            parameters += [number, file]  # type: ignore[list-item]
-        parts.append((f"SELECT ? AS vantage_point, path AS file_name, {name}.* EXCLUDE (flow, file) FROM {name} "
-                      f"JOIN (VALUES {files}) AS f(file, path) USING (file)", parameters))  # fmt: skip
+            parameters += [number, file]
+        parts.append(((f"SELECT ? AS vantage_point, path AS file_name, {name}.* EXCLUDE (flow, file) FROM {name} "
+                      f"JOIN (VALUES {files}) AS f(file, path) USING (file)"), parameters))  # fmt: skip
     sql = " UNION ALL ".join(part for part, _ in parts) + " ORDER BY time_ns, vantage_point, frame"
     return DuckTable(db, sql, [value for _, values in parts for value in values])
 

@@ -32,9 +32,7 @@ def report_places(case: Case, assembly: Assembly | None) -> tuple[list[VantagePo
     return places, notes, incomplete
 
 
-def _place(
-    case: Case, point: VantagePoint, index: VantageIndex | None, assembly: Assembly | None, notes: list[str]
-) -> VantagePointReport:
+def _place(case: Case, point: VantagePoint, index: VantageIndex | None, assembly: Assembly | None, notes: list[str]) -> VantagePointReport:
     fit = assembly.clocks.get(point.name) if assembly is not None else None
     clock = None
     if fit is not None:

@@ -35,7 +35,9 @@ def extract(case: Case, connection: str, path: Path) -> int:
     marks = ", ".join("?" for _ in numbers)
     wanted: dict[tuple[int, int, int], int] = {}
     rows = query(
-        assembly.db, f"SELECT vantage, chains FROM flow JOIN member USING (id) WHERE connection IN ({marks}) ORDER BY id", numbers
+        assembly.db,
+        f"SELECT vantage, chains FROM flow JOIN member USING (id) WHERE connection IN ({marks}) ORDER BY id",
+        numbers,
     )
     for vantage in sorted({row[0] for row in rows}):
         table, _ = assembly.frames(vantage).packets([chains for number, chains in rows if number == vantage], 1 << 40)

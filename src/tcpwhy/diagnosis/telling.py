@@ -92,9 +92,7 @@ def tell(judged: Sequence[Judged], causes: Sequence[CauseFile], align: Align) ->
     return sorted(told, key=order)
 
 
-def _finding(
-    cause: str, confidence: Confidence, group: list[tuple[Judged, Found | Open]], file: CauseFile | None, align: Align
-) -> Finding:
+def _finding(cause: str, confidence: Confidence, group: list[tuple[Judged, Found | Open]], file: CauseFile | None, align: Align) -> Finding:
     group = sorted(group, key=lambda entry: (entry[0].connection.first_ns, str(entry[0].connection.client)))
     first, verdict = group[0]
     exhibits: list[Exhibit] = []
@@ -144,6 +142,4 @@ def unexplained(one: Judged) -> Unexplained:
     """A failed connection without confirmed or likely cause."""
     connection = one.connection
     symptom = connection.failure.symptom if connection.failure else ""
-    return Unexplained(
-        str(connection.client), str(connection.server), iso(connection.first_ns), iso(connection.last_ns), symptom
-    )
+    return Unexplained(str(connection.client), str(connection.server), iso(connection.first_ns), iso(connection.last_ns), symptom)

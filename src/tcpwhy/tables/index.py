@@ -205,9 +205,7 @@ def ensure_index(name: str, paths: Sequence[Path], home: Path, progress: Progres
         index = VantageIndex(
             version=FORMAT_VERSION,
             name=name,
-            files=tuple(
-                _file_summary(path, before.get(path), raw) for path, raw in zip(paths, summary["files"], strict=True)
-            ),
+            files=tuple(_file_summary(path, before.get(path), raw) for path, raw in zip(paths, summary["files"], strict=True)),
             flows=summary["flows"],
             live_max=summary["live_max"],
             arp=tuple(msgspec.convert(claim, ArpClaim) for claim in summary["arp"]),
@@ -244,5 +242,3 @@ def index_home(beside: Path, identity: str, keep: bool) -> Iterator[Path]:
         return
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     yield cache / "tcpwhy" / hashlib.sha256(identity.encode()).hexdigest()[:24]
-
-
