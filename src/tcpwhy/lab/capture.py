@@ -29,9 +29,8 @@ class Capture:
             command += ["-y", "LINUX_SLL"]
         if options.format in ("nano", "pcapng"):
             command += ["--time-stamp-precision=nano"]
-        if _can_keep_root():
-            command += ["-Z", "root"]  # the capture file belongs to whoever runs the lab
-        with open(self._talk, "wb") as sink:
+        command += ["-Z", "root"]  # the capture file belongs to whoever runs the lab
+        with self._talk.open("wb") as sink:
             self._process = subprocess.Popen(host.command(command), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
 
     @classmethod
@@ -60,8 +59,3 @@ class Capture:
                 self._process.wait()
         dropped = re.search(r"(\d+) packets? dropped by kernel", self._talk.read_text())
         self.lost = int(dropped[1]) if dropped else 0
-
-
-def _can_keep_root() -> bool:
-    """Whether tcpdump would change its user: only the real root does (`-Z` in tcpdump(8))."""
-    return True

@@ -68,12 +68,7 @@ def one_request(talk: Talk) -> None:
 
 def try_ports(load: Load, ports: list[int], *, timeout: float, spread: float) -> list[Future[None]]:
     """One connection from each of these source ports, begun within `spread` seconds, given up after `timeout`."""
-    return [
-        load.talk(
-            "prey", one_request, after=load.random.uniform(0.1, spread), source_port=port, timeout=timeout
-        )
-        for port in ports
-    ]
+    return [load.talk("prey", one_request, after=load.random.uniform(0.1, spread), source_port=port, timeout=timeout) for port in ports]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A gateway, a router and three backends that share one VIP: what the gateway-502 scenarios are made of, and their truth."""
+"""A gateway, a router, three backends behind one VIP: what gateway-502 scenarios are made of, and their truth."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ GATEWAY_HTTP = """
 #: What nginx and Go say when their upload met a RST; the last one is Go's own Close, which came first.
 LOGGED = ("reset by peer", "roken pipe", "use of closed network connection")
 
+#: net.ipv4.fib_multipath_hash_fields (ip-sysctl.rst): 0x0001 source, 0x0002 destination, 0x0004 protocol,
+#: 0x0010 source port, 0x0020 destination port
+FIVE_TUPLE = 0x0037
+
 
 @dataclass
 class Gateway:
@@ -54,7 +58,7 @@ class Gateway:
 
 
 def build(world: World, proxy: str, *, timeout: int = 20, router_seen: bool = True) -> Gateway:
-    """client - gateway - router - three backends; `proxy` is `nginx` or `go`."""
+    """A row of client, gateway and router, and three backends behind it; `proxy` is `nginx` or `go`."""
     client = world.host("client", vantage=False)
     gateway = world.host("gateway")
     router = world.host("router", vantage=router_seen, forwards=True)
@@ -75,11 +79,16 @@ def build(world: World, proxy: str, *, timeout: int = 20, router_seen: bool = Tr
     family = "-6 " if world.options.ip == "6" else ""
     gateway.ip(f"{family}route add {vip}/{world.full_length} via {upstream.peer}")
     built = Gateway(world, client, gateway, router, backends, vip, paths)
-    router.sysctl(f"net.ipv{world.options.ip}.fib_multipath_hash_policy", 1)
+    hash_fields(router, world.options.ip, FIVE_TUPLE)
     built.route(0, 1, 2)
     if proxy == "go":
         words = () if world.random.random() < 0.5 else ("-micro",)
-        go_proxy(gateway, f"http://{server}", log=gateway.folder / "proxy.log", words=(*words, "-header-timeout", f"{timeout}s"))
+        go_proxy(
+            gateway,
+            f"http://{server}",
+            log=gateway.folder / "proxy.log",
+            words=(*words, "-header-timeout", f"{timeout}s"),
+        )
     else:
         wide = "[::]" if world.options.ip == "6" else "0.0.0.0"
         text = GATEWAY_HTTP.format(vip=server, wide=wide, timeout=timeout)
@@ -90,6 +99,16 @@ def build(world: World, proxy: str, *, timeout: int = 20, router_seen: bool = Tr
     )
     world.notes |= {"vip": server, "gateway": upstream.address, "proxy": proxy}
     return built
+
+
+def hash_fields(router: Host, family: str, fields: int) -> None:
+    """Lets the router spread flows by these fields of the packet.
+
+    Policy 1 would trust the hash that the sender's socket left on the packet, which a wire does not carry: a veth
+    does, and then a retransmission changes its path (net/ipv4/route.c fib_multipath_hash, sk_rethink_txhash).
+    """
+    router.sysctl(f"net.ipv{family}.fib_multipath_hash_fields", fields)
+    router.sysctl(f"net.ipv{family}.fib_multipath_hash_policy", 3)
 
 
 def ordinary_load(built: Gateway, *, healthy: int, seconds: float, uploads: int = 0, interval: float = 0.1) -> Load:
@@ -129,19 +148,13 @@ def rehash_truth(view: CaseView, *, few: bool = True) -> Truth:
         isns = {p.sequence for packets in places.values() for p in packets if p.kind == "S"}
         view.require(len(isns) <= 1, f"{client} was used for two connections")
         owners = {place for place in backends if any(_owns(p, client) for p in places.get(place, []))}
-        strays = [
-            packet
-            for place in backends
-            if place not in owners
-            for packet in places.get(place, [])
-            if packet.source == client
-        ]
+        strays = [packet for place in backends if place not in owners for packet in places.get(place, []) if packet.source == client]
         if not strays and len(owners) < 2:
             continue
         first = min(p.time_ns for packets in places.values() for p in packets)
         if len(owners) > 1:
             tolerated.append(f"{client}-{server}")
-        elif any(p.kind == "A" for p in strays):
+        elif any(_hurts(p, places) for p in strays):
             failed.append(FailedConnection(client, server, "mid-connection-rehash", first))
         else:
             tolerated.append(f"{client}-{server}")
@@ -157,7 +170,22 @@ def rehash_truth(view: CaseView, *, few: bool = True) -> Truth:
     return Truth(failed, tolerated, healthy, "confirmed" if failed else None)
 
 
+def _hurts(stray: Packet, places: dict[str, list[Packet]]) -> bool:
+    """Whether losing this packet costs the connection something: data, or the end of its handshake."""
+    if stray.length:
+        return True
+    answers = [p.sequence for packets in places.values() for p in packets if p.kind == "SA"]
+    return stray.kind == "A" and bool(answers) and stray.acknowledgement == (answers[0] + 1) % 2**32
+
+
 def _owns(packet: Packet, client: str) -> bool:
     if packet.source == client:
         return packet.kind == "S"
     return packet.kind != "R"
+
+
+def logged_a_reset(view: CaseView) -> None:
+    """The gateway's log holds what a program says that met a RST (in a run with the fault)."""
+    log = view.log("gateway/proxy.log") + view.log("gateway/error.log")
+    if view.fault:
+        view.require(any(words in log for words in LOGGED), f"the gateway logged no reset: {log[-400:]}")

@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -38,7 +39,7 @@ class Interface:
 
 def run_checked(command: Sequence[str]) -> str:
     """Runs a command and returns what it wrote; raises CommandFailed with its words."""
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         raise CommandFailed(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
     return done.stdout
@@ -85,8 +86,11 @@ class Host:
 
     @property
     def scratch(self) -> Path:
-        """A folder for what the host's programs need and the case does not."""
-        path = self.world.scratch / f"{self.name}.d"
+        """A folder for what the host's programs need and the case does not; it goes with the world.
+
+        It is short because a socket's path has 107 bytes at most (unix(7)).
+        """
+        path = Path("/run/lab") / self.netns
         path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -110,10 +114,8 @@ class Host:
     def start(self, command: Sequence[str], *, output: Path | None = None, zone: str | None = None) -> subprocess.Popen[bytes]:
         """Starts a program here that is ended with the world; what it writes is appended to `output`."""
         environment = {**os.environ, "TZ": zone or self.world.options.zone}
-        with open(output or self.scratch / "output", "ab") as sink:
-            process = subprocess.Popen(
-                self.command(command), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environment
-            )
+        with (output or self.scratch / "output").open("ab") as sink:
+            process = subprocess.Popen(self.command(command), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environment)
         self.world.undo.callback(end_process, process)
         return process
 
@@ -126,7 +128,7 @@ class Host:
             try:
                 enter(self.netns)
                 result.append(action())
-            except BaseException as error:  # handed to the caller's thread below
+            except BaseException as error:  # noqa: BLE001  handed to the caller's thread below
                 failure.append(error)
 
         thread = threading.Thread(target=body)
@@ -163,10 +165,16 @@ class Host:
         return 0
 
 
+@cache
+def iptables_flavour() -> str:
+    """`nft` where iptables-nft works on this kernel, else `legacy`."""
+    done = subprocess.run(["iptables-nft", "-w", "-S"], capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    return "legacy" if done.returncode else "nft"
+
+
 def iptables_name(family: str) -> str:
-    """The iptables that works on this kernel."""
-    flavour = "legacy" if Path("/proc/net/ip_tables_names").exists() else "nft"
-    return f"ip{'6' if family == '6' else ''}tables-{flavour}"
+    """The iptables that works on this kernel, for `4` or `6`."""
+    return f"ip{'6' if family == '6' else ''}tables-{iptables_flavour()}"
 
 
 def end_process(process: subprocess.Popen[bytes]) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import traceback
 from contextlib import ExitStack
 from pathlib import Path
 
+from .host import run_checked
 from .options import Options, with_words
 from .scenarios import by_name
 from .world import World, kernel_release
@@ -49,7 +49,7 @@ def run_entry(entry: dict[str, object], *, tag: str, keep: bool) -> None:
             world.finish()
             if keep:
                 wait_while_kept(scratch)
-    except Exception:
+    except Exception:  # noqa: BLE001  whatever it was stands in the report
         report["error"] = traceback.format_exc()
     (scratch / "report.json.part").write_text(json.dumps(report))
     (scratch / "report.json.part").rename(scratch / "report.json")
@@ -57,7 +57,7 @@ def run_entry(entry: dict[str, object], *, tag: str, keep: bool) -> None:
 
 def wait_while_kept(scratch: Path) -> None:
     """Leaves the namespaces as they are until the runner says that they were looked at."""
-    (scratch / "kept").write_text(subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout)
+    (scratch / "kept").write_text(run_checked(["ip", "netns", "list"]))
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
 
 

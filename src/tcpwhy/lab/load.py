@@ -124,7 +124,7 @@ class Load:
     def talk(
         self,
         kind: str,
-        conversation: Callable[[Talk], None],
+        conversation: Callable[[Talk], object],
         *,
         after: float = 0.0,
         source_port: int | None = None,
@@ -211,7 +211,13 @@ class Load:
         return self.talk("reset-after-answer", conversation, after=after)
 
     def slow_upload(
-        self, *, after: float = 0.0, base: str = "", pieces: int = 20, piece: int = 1552, interval: float = 0.1
+        self,
+        *,
+        after: float = 0.0,
+        base: str = "",
+        pieces: int = 20,
+        piece: int = 1552,
+        interval: float = 0.1,
     ) -> Future[None]:
         """A POST that takes `pieces` times `interval` seconds."""
 

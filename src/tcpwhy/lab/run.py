@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,11 +26,16 @@ from .view import CaseView
 
 ATTEMPTS = 5
 SECONDS_A_RUN = 90
-AT_ONCE = 3  # worlds in namespaces at the same time: they mostly wait
+AT_ONCE = max(3, min(8, 2 * (os.cpu_count() or 1) + 1))  # worlds at the same time: they mostly wait
+A_BOOT = 8  # runs in one boot of User Mode Linux
 
 
 class RunFailed(RuntimeError):
-    """A scenario could not be made to happen; the message holds what the last attempt said."""
+    """Scenarios could not be made to happen: the message holds what the last attempts said, `finished` the others."""
+
+    def __init__(self, message: str, finished: list[LabCase] | None = None) -> None:
+        super().__init__(message)
+        self.finished = finished or []
 
 
 @dataclass(frozen=True)
@@ -72,23 +78,24 @@ def run_scenarios(
     variants: Mapping[str, str] | None = None,
     *,
     runner: str = "auto",
-    keep: Callable[[str, Path], None] | None = None,
+    keep: Callable[[str, int, str], None] | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> list[LabCase]:
     """Runs scenarios and writes each as a case `out_dir/NAME` with its truth in `out_dir/NAME.expected.json`.
 
     `variants` are the options of `Options` as words and hold for all of them. A case's folder is named after its
     scenario, with the variants behind it. A scenario whose story did not happen is tried again with another seed
-    drawn from `seed`, five times at most. `keep` is called with the runner's process and the list of its namespaces
-    before they go. Raises runners.CannotRun, RunFailed, KeyError (no such scenario), UnknownOption.
+    drawn from `seed`, five times at most. `keep` is called with the runner's name, the
+    world's first process and the list of its namespaces before they go, and the run goes on when it returns. Raises
+    runners.CannotRun, RunFailed (which holds what did finish), scenarios.UnknownScenario, UnknownOption.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     jobs = [_plan(by_name(name), variants or {}, seed, runner) for name in names]
-    if any(job.scenario.form == "go" for job in jobs):
+    if any(job.scenario.form.startswith("go") for job in jobs):
         build_go_proxy()
     done: dict[str, LabCase] = {}
+    failures: list[str] = []
     with ExitStack() as undo:
-        # a short path: a socket's name has 107 bytes at most (unix(7))
         work = Path(tempfile.mkdtemp(prefix="tcpwhy-lab-"))
         undo.callback(shutil.rmtree, work, ignore_errors=True)
         for number, job in enumerate(jobs):
@@ -96,15 +103,21 @@ def run_scenarios(
             job.folder.mkdir()
         batches = [[job] for job in jobs if job.runner == "namespaces"]
         booted = [job for job in jobs if job.runner == "uml"]
-        batches += [booted] if booted else []
-        worlds = _Worlds()
-        undo.callback(worlds.stop_all)
+        batches += [booted[first : first + A_BOOT] for first in range(0, len(booted), A_BOOT)]
         pool = ThreadPoolExecutor(1 if keep else AT_ONCE)
-        undo.callback(pool.shutdown, wait=False, cancel_futures=True)
+        undo.callback(pool.shutdown, cancel_futures=True)
+        worlds = _Worlds()
+        undo.callback(worlds.stop_all)  # first of all, so that nobody waits for a world that runs on
         futures = [pool.submit(_run_batch, batch, out_dir, worlds, keep, tell) for batch in batches]
-        for future in futures:
-            for case in future.result():
-                done[case.name] = case
+        for future in as_completed(futures):
+            try:
+                finished = future.result()
+            except RunFailed as failure:
+                failures.append(str(failure))
+                finished = failure.finished
+            done |= {case.name: case for case in finished}
+    if failures:
+        raise RunFailed("; ".join(failures), list(done.values()))
     return [done[job.name] for job in jobs]
 
 
@@ -142,7 +155,7 @@ def _run_batch(
     jobs: list[_Job],
     out_dir: Path,
     worlds: _Worlds,
-    keep: Callable[[str, Path], None] | None,
+    keep: Callable[[str, int, str], None] | None,
     tell: Callable[[str], None],
 ) -> list[LabCase]:
     """Runs jobs in one world, those that did not happen again in another one, until all have."""
@@ -167,10 +180,10 @@ def _run_batch(
         waiting = again
         if not waiting:
             return finished
-    raise RunFailed("; ".join(f"{job.name}: {words[job.name]}" for job in waiting))
+    raise RunFailed("; ".join(f"{job.name}: {words[job.name]}" for job in waiting), finished)
 
 
-def _run_world(jobs: list[_Job], worlds: _Worlds, keep: Callable[[str, Path], None] | None) -> None:
+def _run_world(jobs: list[_Job], worlds: _Worlds, keep: Callable[[str, int, str], None] | None) -> None:
     scratch = jobs[0].scratch
     plan: dict[str, object] = {
         "keep": keep is not None,
@@ -191,10 +204,16 @@ def _run_world(jobs: list[_Job], worlds: _Worlds, keep: Callable[[str, Path], No
         while world.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
             if keep and (scratch / "kept").exists():
-                keep(jobs[0].runner, scratch)
+                keep(jobs[0].runner, _first_process(world.pid), (scratch / "kept").read_text())
                 break
     finally:
         runners.stop(world)
+
+
+def _first_process(unshare: int) -> int:
+    """The first process of a world, the child of the one that made the namespaces."""
+    children = Path(f"/proc/{unshare}/task/{unshare}/children").read_text().split()
+    return int(children[0]) if children else unshare
 
 
 def _seed_of(job: _Job) -> int:
@@ -240,8 +259,7 @@ def _expected(job: _Job, kernel: str, truth: Truth, changes: Mapping[str, object
         "cause": causes[0] if len(causes) == 1 else (causes or None),
         "confidence_with_all": truth.confidence,
         "failed": [
-            {"client": f.client, "server": f.server, "cause": f.cause}
-            | ({"first": _iso(f.first_ns)} if f.first_ns is not None else {})
+            {"client": f.client, "server": f.server, "cause": f.cause} | ({"first": _iso(f.first_ns)} if f.first_ns is not None else {})
             for f in truth.failed
         ],
         "tolerated": truth.tolerated,
@@ -254,8 +272,3 @@ def _expected(job: _Job, kernel: str, truth: Truth, changes: Mapping[str, object
 def _iso(time_ns: int) -> str:
     seconds, rest = divmod(time_ns, 1_000_000_000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
-
-
-def options_of(name: str, variants: Mapping[str, str]) -> Options:
-    """The options that a run of this scenario would have."""
-    return replace(with_words(with_words(Options(), by_name(name).defaults), variants))

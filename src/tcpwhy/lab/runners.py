@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from functools import cache
 from pathlib import Path
 
@@ -17,8 +18,9 @@ PACKAGE_PARENT = Path(__file__).parent.parent  # with this on the path the lab i
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 UML_KERNELS = Path("/usr/lib/uml/modules")
 UML_MODULES = (
-    "veth bridge vxlan 8021q macvlan dummy ipip sch_netem sch_tbf iptable_filter iptable_nat iptable_mangle ip6table_filter"
-    " ip6table_mangle nf_conntrack xt_statistic xt_conntrack xt_tcpudp xt_multiport xt_mark xt_REDIRECT xt_MASQUERADE ipv6"
+    "veth bridge vxlan 8021q macvlan dummy ipip sch_netem sch_tbf ipv6"
+    " iptable_filter iptable_nat iptable_mangle ip6table_filter ip6table_nat ip6table_mangle nf_conntrack"
+    " xt_statistic xt_conntrack xt_tcpudp xt_multiport xt_mark xt_nat xt_REDIRECT xt_MASQUERADE"
 )
 #: What each kind of kernel has, in the words of `Scenario.needs`; the host's own kernel is probed.
 UML_FEATURES = frozenset({"netem", "vlan", "vxlan", "ipip", "bridge", "iptables"})
@@ -29,7 +31,7 @@ PROBES = {
     "ipip": "ip link add p3 type ipip local 127.0.0.1 remote 127.0.0.2",
     "netem": "tc qdisc add dev lo root netem delay 1ms",
     "nft": "nft add table inet probe",
-    "iptables": "iptables-nft -A INPUT -p tcp -m statistic --mode nth --every 2 -j DROP",
+    "iptables": "iptables-nft -A INPUT -p tcp -m statistic --mode nth --every 2 --packet 0 -j DROP",
     "hash-seed": "test -e /proc/sys/net/ipv4/fib_multipath_hash_seed",
 }
 PROGRAMS = ("ip", "tcpdump", "tshark", "nginx", "ss", "nstat", "nsenter", "ethtool", "editcap")
@@ -65,6 +67,7 @@ def namespace_features() -> frozenset[str] | None:
         text=True,
         stdin=subprocess.DEVNULL,
         env={**os.environ, "PATH": search_path()},
+        check=False,
     )
     return None if done.returncode else frozenset(done.stdout.split())
 
@@ -99,15 +102,20 @@ def start(runner: str, plan: dict[str, object], scratch: Path) -> subprocess.Pop
     plan_file = scratch / "plan.json"
     plan_file.write_text(json.dumps(plan))
     command = _namespace_command(plan_file) if runner == "namespaces" else _uml_command(plan_file, scratch)
-    with open(scratch / "world.txt", "ab") as sink:
+    with (scratch / "world.txt").open("ab") as sink:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
-            env={**os.environ, "PATH": search_path(), "PYTHONPATH": str(PACKAGE_PARENT), "PYTHONDONTWRITEBYTECODE": "1"},
+            preexec_fn=_die_with_parent,  # noqa: PLW1509  it only calls prctl(2), which takes no lock
+            env={
+                **os.environ,
+                "PATH": search_path(),
+                "PYTHONPATH": str(PACKAGE_PARENT),
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
         )
 
 
@@ -119,6 +127,18 @@ def stop(world: subprocess.Popen[bytes]) -> None:
         except ProcessLookupError:
             return
         world.wait()
+        _wait_for_group(world.pid)
+
+
+def _wait_for_group(group: int) -> None:
+    """Returns when the last process of a killed group is gone, after two seconds at most."""
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except (ProcessLookupError, PermissionError):
+            return
+        time.sleep(0.02)
 
 
 def _namespace_command(plan_file: Path) -> list[str]:
@@ -142,8 +162,7 @@ poweroff -f
     )
     init.chmod(0o755)
     return (
-        f"linux.uml root=/dev/root rootfstype=hostfs rw mem=768M init={init} con=null con0=fd:0,fd:1"
-        f" uml_dir={scratch} umid=lab"
+        f"linux.uml root=/dev/root rootfstype=hostfs rw mem=768M init={init} con=null con0=fd:0,fd:1 uml_dir={scratch} umid=lab"
     ).split()
 
 

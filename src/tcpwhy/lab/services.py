@@ -51,16 +51,20 @@ def nginx(host: Host, http: str, *, error_log: Path | None = None, level: str = 
     folder.mkdir(exist_ok=True)
     conf = folder / "nginx.conf"
     errors = error_log or folder / "error.log"
-    conf.write_text(
-        NGINX_FRAME.format(folder=folder, error_log=errors, level=level, access_log="off", http=http)
-    )
+    conf.write_text(NGINX_FRAME.format(folder=folder, error_log=errors, level=level, access_log="off", http=http))
     process = host.start(["nginx", "-p", str(folder), "-e", str(errors), "-c", str(conf)])
     wait_until_listening(host, port, process)
     return process
 
 
 def backend(
-    host: Host, *, port: int = 80, keepalive: int = 65, address: str | None = None, rate: str = "30k", extra: str = ""
+    host: Host,
+    *,
+    port: int = 80,
+    keepalive: int = 65,
+    address: str | None = None,
+    rate: str = "30k",
+    extra: str = "",
 ) -> subprocess.Popen[bytes]:
     """An nginx that answers `/`, serves `/files/1k` …, reads uploads whole, and serves `/slow/` at `rate` bytes/s."""
     folder = host.scratch / f"nginx-{port}"
@@ -79,7 +83,8 @@ def go_proxy(host: Host, target: str, *, port: int = 80, log: Path | None = None
     binary = build_go_proxy()
     wide = "[::]" if host.world.options.ip == "6" else "0.0.0.0"
     process = host.start(
-        [str(binary), "-listen", f"{wide}:{port}", "-target", target, *words], output=log or host.scratch / "go.log"
+        [str(binary), "-listen", f"{wide}:{port}", "-target", target, *words],
+        output=log or host.scratch / "go.log",
     )
     wait_until_listening(host, port, process)
     return process
@@ -99,7 +104,11 @@ def build_go_proxy() -> Path:
         fresh = Path(folder) / "goproxy"
         environment = {**os.environ, "GO111MODULE": "off", "CGO_ENABLED": "0", "GOFLAGS": ""}
         done = subprocess.run(
-            ["go", "build", "-o", str(fresh), str(GO_SOURCE)], capture_output=True, text=True, env=environment
+            ["go", "build", "-o", str(fresh), str(GO_SOURCE)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
         )
         if done.returncode:
             raise CommandFailed(f"go build: {done.stderr.strip()}")

@@ -35,7 +35,11 @@ def write_state(host: Host, folder: Path) -> None:
     """Writes the state of `host` into `folder`, and host.json beside it: kernel, time, zone, and what failed."""
     folder.mkdir(parents=True, exist_ok=True)
     family_4, family_6 = iptables_name("4"), iptables_name("6")
-    commands = [*COMMANDS, ("iptables-save.txt", f"{family_4}-save -c"), ("ip6tables-save.txt", f"{family_6}-save -c")]
+    commands = [
+        *COMMANDS,
+        ("iptables-save.txt", f"{family_4}-save -c"),
+        ("ip6tables-save.txt", f"{family_6}-save -c"),
+    ]
     if family_4.endswith("nft"):
         commands.append(("nft-ruleset.json", "nft -j list ruleset"))
     now = time.time()
@@ -43,7 +47,12 @@ def write_state(host: Host, folder: Path) -> None:
     failed: dict[str, str] = {}
     for name, command in commands:
         done = subprocess.run(
-            host.command(command.split()), capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=20
+            host.command(command.split()),
+            capture_output=True,
+            check=False,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=20,
         )
         if done.returncode:
             failed[name] = done.stderr.strip()[:300]

@@ -19,9 +19,9 @@ from .scenario import StoryDidNotHappen
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10  # RFC 9293 section 3.1
 
 FIELDS = (
-    "frame.number frame.time_epoch ip.src ip.dst ipv6.src ipv6.dst tcp.srcport tcp.dstport tcp.seq_raw tcp.ack_raw"
-    " tcp.flags tcp.len tcp.options.timestamp.tsval ip.id ip.ttl"
-).split()
+    *("frame.number", "frame.time_epoch", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "tcp.srcport", "tcp.dstport"),
+    *("tcp.seq_raw", "tcp.ack_raw", "tcp.flags", "tcp.len", "tcp.options.timestamp.tsval", "ip.id"),
+)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,10 @@ class CaseView:
         for place, packets in self.packets.items():
             for packet in packets:
                 ends = (packet.source, packet.target)
-                if (packet.source in servers, -_port(packet.source)) > (packet.target in servers, -_port(packet.target)):
+                if (packet.source in servers, -_port(packet.source)) > (
+                    packet.target in servers,
+                    -_port(packet.target),
+                ):
                     ends = (packet.target, packet.source)
                 if server is None or ends[1] == server:
                     table[ends][place].append(packet)
@@ -135,12 +138,23 @@ def _port(text: str) -> int:
 
 
 def _read(path: Path, place: str) -> Iterator[Packet]:
-    command = ["tshark", "-n", "-r", str(path), "-Y", "tcp && !icmp && !icmpv6", "-T", "fields", "-E", "occurrence=l"]
+    command = [
+        "tshark",
+        "-n",
+        "-r",
+        str(path),
+        "-Y",
+        "tcp && !icmp && !icmpv6",
+        "-T",
+        "fields",
+        "-E",
+        "occurrence=l",
+    ]
     command += ["-o", "tcp.desegment_tcp_streams:false", "-o", "tcp.analyze_sequence_numbers:false"]
     command += [word for name in FIELDS for word in ("-e", name)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     for line in done.stdout.splitlines():
-        number, when, ip4s, ip4d, ip6s, ip6d, sport, dport, seq, ack, flags, length, tsval, ident, _ = line.split("\t")
+        number, when, ip4s, ip4d, ip6s, ip6d, sport, dport, seq, ack, flags, length, tsval, ident = line.split("\t")
         if not sport:
             continue
         seconds, _, fraction = when.partition(".")

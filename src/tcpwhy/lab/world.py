@@ -1,4 +1,4 @@
-"""A lab's world while it runs: a seed and options come in, hosts, links and captures come out, all undone at its end."""
+"""A lab's world while it runs: a seed and options come in; hosts, links and captures come out, and are undone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,16 @@ class World:
     """The hosts of one run. Everything that is made is pushed on `undo` in the moment it is made."""
 
     def __init__(
-        self, *, options: Options, seed: int, fault: bool, form: str, case: Path, scratch: Path, undo: ExitStack, tag: str
+        self,
+        *,
+        options: Options,
+        seed: int,
+        fault: bool,
+        form: str,
+        case: Path,
+        scratch: Path,
+        undo: ExitStack,
+        tag: str,
     ) -> None:
         self.options = options
         self.random = random.Random(seed)
@@ -61,7 +70,8 @@ class World:
         """A fresh network of the address family that was asked for."""
         while True:
             if self.options.ip == "6":
-                prefix = self.random.choice(["fd%02x:%x" % (self.random.randrange(256), self.random.randrange(1, 65535)), "2001:db8"])
+                unique = f"fd{self.random.randrange(256):02x}:{self.random.randrange(1, 65535):x}"  # RFC 4193
+                prefix = self.random.choice([unique, "2001:db8"])
                 text = f"{prefix}:{self.random.randrange(1, 65535):x}:{self.random.randrange(65535):x}::/64"
             else:
                 text = self.random.choice(
@@ -99,9 +109,10 @@ class World:
                 host.ip(f"link set {logical} up")
             if self.options.vxlan:
                 host.ip(f"addr add {underlay[number]}/24 dev {logical}")
+                vni = self.options.vxlan + len(self._subnets)  # one host's tunnels need different ones
                 tunnel = f"vx{end.removeprefix('eth')}"
                 host.ip(
-                    f"link add {tunnel} type vxlan id {self.options.vxlan} local {underlay[number]}"
+                    f"link add {tunnel} type vxlan id {vni} local {underlay[number]}"
                     f" remote {underlay[1 - number]} dstport 4789 dev {logical}"
                 )
                 host.ip(f"link set {tunnel} up")
@@ -122,12 +133,7 @@ class World:
 
     def record(self) -> None:
         """Starts the captures on every vantage point, and returns when all of them listen."""
-        fresh = [
-            capture
-            for host in self.hosts.values()
-            if host.vantage
-            for capture in Capture.of_host(host, self.options)
-        ]
+        fresh = [capture for host in self.hosts.values() if host.vantage for capture in Capture.of_host(host, self.options)]
         for capture in fresh:
             self.undo.callback(capture.stop)
         self._captures += fresh

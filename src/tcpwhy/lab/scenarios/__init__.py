@@ -9,6 +9,13 @@ from functools import cache
 from ..scenario import Scenario, healthy_twin
 
 
+class UnknownScenario(KeyError):
+    """No scenario has that name."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 @cache
 def catalogue() -> dict[str, Scenario]:
     """All scenarios by name, each faulty one with its healthy twin behind it."""
@@ -24,8 +31,8 @@ def catalogue() -> dict[str, Scenario]:
 
 
 def by_name(name: str) -> Scenario:
-    """The scenario of that name; raises KeyError saying so."""
+    """The scenario of that name; raises UnknownScenario."""
     try:
         return catalogue()[name]
     except KeyError:
-        raise KeyError(f"no scenario is called `{name}`") from None
+        raise UnknownScenario(f"no scenario is called `{name}`") from None

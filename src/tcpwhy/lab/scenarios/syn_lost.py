@@ -20,9 +20,7 @@ def story(world: World) -> None:
     ports = row.prey_ports(5)
     world.notes["ports"] = ports
     if world.fault:
-        row.firewall.iptables(
-            f"-A FORWARD -p tcp --dport {row.port} --syn -m multiport --sports {','.join(map(str, ports))} -j DROP"
-        )
+        row.firewall.iptables(f"-A FORWARD -p tcp --dport {row.port} --syn -m multiport --sports {','.join(map(str, ports))} -j DROP")
     world.record()
     load = Load(world, row.client, row.address, row.port)
     load.mixed(60, 6.0)

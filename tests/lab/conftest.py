@@ -1,0 +1,25 @@
+"""Fixtures of the lab's tests: every scenario's case, and each of them by itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from tcpwhy import lab
+from tests.lab.cases import LabCases, lab_cases, shared_folder
+
+
+@pytest.fixture(scope="session")
+def all_lab_cases(tmp_path_factory: pytest.TempPathFactory) -> LabCases:
+    """Every scenario's case."""
+    return lab_cases(shared_folder(tmp_path_factory))
+
+
+@pytest.fixture(params=sorted(lab.catalogue()))
+def lab_case(request: pytest.FixtureRequest, all_lab_cases: LabCases) -> lab.LabCase:
+    """One case after the other; skipped where this machine cannot make it, failed where it did not happen."""
+    name = str(request.param)
+    if name in all_lab_cases.cannot_run:
+        pytest.skip(f"{name}: {all_lab_cases.cannot_run[name]}")
+    if name not in all_lab_cases.cases:
+        pytest.fail(f"{name} did not happen: {all_lab_cases.did_not_happen}")
+    return all_lab_cases.cases[name]

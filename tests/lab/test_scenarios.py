@@ -1,0 +1,62 @@
+"""Every scenario really happens: its own assertions held, and its case has the form that the contract promises."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+
+import pytest
+
+from tcpwhy import lab
+
+pytestmark = pytest.mark.lab
+
+#: cause ids that a scenario may name (contract, section 6)
+CAUSES = {"syn-lost", "synack-lost", "port-closed", "mid-connection-rehash"}
+ENDPOINT = re.compile(r"(\d+(\.\d+){3}|\[[0-9a-f:]+\]):\d+")
+
+
+def test_the_truth_says_what_the_scenario_declares(lab_case: lab.LabCase) -> None:
+    scenario = lab.by_name(lab_case.scenario)
+    failed = lab.failed_of(lab_case)
+    assert {entry["cause"] for entry in failed} == ({scenario.cause} if scenario.cause else set())
+    assert lab_case.truth["cause"] == scenario.cause
+    assert (lab_case.truth["confidence_with_all"] is None) == (scenario.cause is None)
+    assert json.loads(lab_case.expected.read_text()) == lab_case.truth
+
+
+def test_the_failed_are_named_and_among_healthy_ones(lab_case: lab.LabCase) -> None:
+    for entry in lab.failed_of(lab_case):
+        assert ENDPOINT.fullmatch(entry["client"])
+        assert ENDPOINT.fullmatch(entry["server"])
+        assert entry["first"].endswith("Z")
+    healthy = lab_case.truth["healthy_connections"]
+    assert isinstance(healthy, int)
+    assert 20 <= healthy <= 250
+
+
+def test_each_vantage_point_has_an_intact_capture(lab_case: lab.LabCase) -> None:
+    captures = sorted(lab_case.folder.glob("*/*.pcap*"))
+    places = {capture.parent.name for capture in captures}
+    assert places == set(lab_case.truth["vantage_points"])  # type: ignore[call-overload]
+    for capture in captures:
+        read = subprocess.run(["capinfos", "-Mc", str(capture)], capture_output=True, text=True, check=False)
+        assert read.returncode == 0, read.stderr
+
+
+def test_a_gateway_has_its_log(lab_case: lab.LabCase) -> None:
+    if not lab_case.scenario.startswith("gateway-502"):
+        pytest.skip("no gateway")
+    logs = list((lab_case.folder / "gateway").glob("*.log"))
+    assert [log.name for log in logs] in (["error.log"], ["proxy.log"])
+    if lab.failed_of(lab_case) and "spray" not in lab_case.scenario:
+        assert logs[0].read_text().strip()
+
+
+def test_every_faulty_scenario_has_a_healthy_twin() -> None:
+    scenarios = lab.catalogue()
+    for name, scenario in scenarios.items():
+        if scenario.cause is not None:
+            assert scenario.cause in CAUSES
+            assert scenarios[f"{name}-healthy"].twin_of == name
