@@ -1,0 +1,1 @@
+"""A diagnosis goes in; what a person or a program reads of it comes out."""

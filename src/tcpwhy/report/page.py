@@ -1,0 +1,30 @@
+"""A cause's page goes in, the text that `tcpwhy explain` prints comes out."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+
+from tcpwhy.report.color import Paint, plain
+
+NOT_EXAMINED = "not examined yet"
+
+
+def render_page(cause: str, title: str, headings: Mapping[str, str], paint: Paint = plain) -> str:
+    """The title, then each heading with its text, laid out as its author did: a signature is a table."""
+    blocks = [paint("heading", cause), title]
+    for heading, text in headings.items():
+        first, line_feed, rest = text.partition("\n")
+        body = first + line_feed + textwrap.dedent(rest) if first else textwrap.dedent(rest)
+        blocks.append(paint("heading", heading) + "\n" + textwrap.indent(body.strip("\n"), "   "))
+    return "\n\n".join("\n".join(line.rstrip() for line in block.splitlines()) for block in blocks) + "\n"
+
+
+def render_catalogue(titles: Mapping[str, str | None], paint: Paint = plain) -> str:
+    """A line for each cause: its id and its title, or that tcpwhy does not examine it yet."""
+    width = max(map(len, titles))
+    lines = (
+        f"{paint('heading', cause)}{' ' * (width - len(cause))}  {title if title is not None else NOT_EXAMINED}"
+        for cause, title in titles.items()
+    )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,257 @@
+"""A report and its ladders go in, one text for a terminal comes out; the same text for the same input, width and zone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tcpwhy.diagnosis.finding import (
+    At,
+    Between,
+    Clock,
+    ConnectionReference,
+    Evidence,
+    Finding,
+    Report,
+    RuledOutCause,
+    Unexplained,
+    VantagePointReport,
+)
+from tcpwhy.diagnosis.ladder import Ladder
+from tcpwhy.report.color import Paint, plain
+from tcpwhy.report.escape import columns_of, padded, shortened, visible, wrapped
+from tcpwhy.report.ladder import draw_ladder
+from tcpwhy.report.times import show_span
+
+NARROWEST, WIDEST = 60, 160
+"""Columns: below, lines wrap at 60 all the same; above, longer lines would be harder to read."""
+
+CONNECTIONS_SHOWN = 8
+"""Of one finding, and of the list of what is unexplained; the JSON lists all."""
+
+FILES_SHOWN = 4
+
+_INDENT = "   "
+_LABEL = 9  # columns: the longest label and a gap
+
+
+def render_report(
+    report: Report,
+    ladders: Sequence[Ladder | None],
+    *,
+    width: int = 80,
+    utc: bool = False,
+    paint: Paint = plain,
+) -> str:
+    """The whole report: findings with their ladders, what is unexplained, the vantage points with their notes, the totals.
+
+    ladders: parallel to the report's findings, None where one has none. Ends with a line feed.
+    """
+    width = min(max(width, NARROWEST), WIDEST)
+    blocks = []
+    for number, finding in enumerate(report.findings, 1):
+        ladder = ladders[number - 1] if number <= len(ladders) else None
+        blocks.append(_finding_lines(number, finding, ladder, width, utc, paint))
+    if report.unexplained:
+        blocks.append(_unexplained_lines(report.unexplained, width, utc, paint))
+    if not report.findings and not report.unexplained and not report.totals.failed:
+        blocks.append([paint("healthy", line) for line in wrapped(healthy_sentence(report), width)])
+    if report.vantage_points:
+        blocks.append(_vantage_point_lines(report.vantage_points, width, utc, paint))
+    if report.notes:
+        blocks.append(
+            [
+                paint("heading", "notes"),
+                *(line for note in report.notes for line in _item("-", shortened(note), width, paint)),
+            ]
+        )
+    if report.findings or report.unexplained or report.totals.failed:
+        blocks.append(wrapped(totals_sentence(report), width))
+    return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks) + "\n"
+
+
+def render_ladders(ladders: Sequence[Ladder], *, width: int = 80, utc: bool = False, paint: Paint = plain) -> str:
+    """What `tcpwhy show` prints: each incarnation of a connection as a ladder. Ends with a line feed."""
+    width = min(max(width, NARROWEST), WIDEST)
+    blocks = []
+    for number, ladder in enumerate(ladders, 1):
+        lines = draw_ladder(ladder, width, utc=utc, paint=paint)
+        if len(ladders) > 1:
+            lines.insert(0, paint("heading", f"{number} of {len(ladders)} connections with these addresses and ports"))
+        blocks.append("\n".join(line.rstrip() for line in lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def healthy_sentence(report: Report) -> str:
+    """What the report says where nothing failed."""
+    places = len(report.vantage_points)
+    packets = sum(place.packets for place in report.vantage_points)
+    size = f"{_count(packets, 'packet')} of {_count(places, 'vantage point')}"
+    if report.totals.connections == 0:
+        sentence = f"No TCP connection stands in the evidence: {size} read."
+    else:
+        sentence = f"No connection failed: {_count(report.totals.connections, 'connection')} examined, {size} read."
+    if report.incomplete:
+        sentence += " Part of the input could not be read, as the notes say."
+    return sentence
+
+
+def totals_sentence(report: Report) -> str:
+    """The report's last line, such as `142 connections, 3 failed: 2 explained, 1 unexplained.`."""
+    totals = report.totals
+    sentence = f"{_count(totals.connections, 'connection')}, {totals.failed} failed"
+    if totals.failed:
+        sentence += f": {totals.explained} explained, {totals.unexplained} unexplained"
+    sentence += "."
+    if report.incomplete:
+        sentence += " Part of the input could not be read, as the notes say."
+    return sentence
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _item(label: str, text: str, width: int, paint: Paint, columns: int | None = None) -> list[str]:
+    """A label and a text that wraps beside it."""
+    taken = columns_of(label) + 1 if columns is None else columns
+    first, *more = wrapped(text, width - len(_INDENT) - taken)
+    padding = " " * (taken - columns_of(label))
+    return [f"{_INDENT}{paint('label', label)}{padding}{first}", *(f"{_INDENT}{' ' * taken}{line}" for line in more)]
+
+
+def _items(label: str, texts: Iterable[str], width: int, paint: Paint) -> list[str]:
+    return [line for text in texts for line in _item(label, text, width, paint, _LABEL)]
+
+
+def _paragraph(text: str, width: int) -> list[str]:
+    return [_INDENT + line for line in wrapped(visible(text), width - len(_INDENT))]
+
+
+def _finding_lines(number: int, finding: Finding, ladder: Ladder | None, width: int, utc: bool, paint: Paint) -> list[str]:
+    verdict = (
+        f"{number:<{len(_INDENT)}}{paint(finding.confidence, visible(finding.cause))}   "
+        f"{paint(finding.confidence, finding.confidence)}   {_count(finding.connection_count, 'connection')}"
+    )
+    lines = [verdict, *_paragraph(finding.title, width)]
+    if finding.explanation and finding.explanation != finding.title:
+        lines += ["", *_paragraph(finding.explanation, width)]
+    if ladder is not None:
+        lines += ["", *draw_ladder(ladder, width, utc=utc, paint=paint)]
+    drawn = {(cell.file, cell.frame) for row in ladder.rows for cell in row.cells} if ladder else set()
+    details = _items("where", _place(finding), width, paint)
+    details += _connection_lines(finding, width, utc, paint)
+    for evidence in finding.evidence:
+        if evidence.frame is None or (evidence.file, evidence.frame) not in drawn:
+            details += _items(_EVIDENCE_LABELS[evidence.kind], [_evidence_text(evidence)], width, paint)
+    details += _items("not", _ruled_out(finding.ruled_out), width, paint)
+    details += _items("next", map(shortened, finding.next_evidence), width, paint)
+    details += _items("mend", map(visible, finding.fix), width, paint)
+    if finding.references:
+        details += _items("see", [visible("; ".join(finding.references))], width, paint)
+    return [*lines, "", *details]
+
+
+_EVIDENCE_LABELS = {"packet": "packet", "state": "state", "log": "log", "counter": "counter"}
+
+
+def _place(finding: Finding) -> list[str]:
+    match finding.where:
+        case Between(between=(before, after)):
+            return [f"between {visible(before)} and {visible(after)}"]
+        case At(at=place):
+            return [f"at {visible(place)}"]
+        case _:
+            return []
+
+
+def _ruled_out(ruled_out: Iterable[RuledOutCause]) -> list[str]:
+    """A line for each reason, with all causes that it rules out."""
+    causes: dict[str, list[str]] = {}
+    for one in ruled_out:
+        causes.setdefault(one.because, []).append(visible(one.cause))
+    return [f"{', '.join(names)}: {shortened(because)}" for because, names in causes.items()]
+
+
+def _connection_lines(finding: Finding, width: int, utc: bool, paint: Paint) -> list[str]:
+    shown = [_connection_text(connection, utc) for connection in finding.connections[:CONNECTIONS_SHOWN]]
+    lines = _items("failed", shown, width, paint)
+    left_out = len(finding.connections) - len(shown)
+    if left_out:
+        lines += _items("", [f"… and {left_out} more; --json lists them all"], width, paint)
+    return lines
+
+
+def _connection_text(connection: ConnectionReference, utc: bool) -> str:
+    text = f"{visible(connection.client)} → {visible(connection.server)}  {_span(connection.first, connection.last, utc)}"
+    for other in connection.also_seen_as:
+        text += f"; at {visible(other.vantage_point)} {visible(other.client)} → {visible(other.server)}"
+    return text
+
+
+def _span(first: str | None, last: str | None, utc: bool) -> str:
+    return visible(show_span(first, last, utc=utc))
+
+
+def _evidence_text(evidence: Evidence) -> str:
+    at = visible(evidence.file)
+    if evidence.frame is not None:
+        at += f" #{evidence.frame}"
+    elif evidence.line is not None:
+        at += f":{evidence.line}"
+    return f"{at}  {shortened(evidence.text)}"
+
+
+def _unexplained_lines(unexplained: Sequence[Unexplained], width: int, utc: bool, paint: Paint) -> list[str]:
+    lines = [paint("heading", f"unexplained: {len(unexplained)} without a confirmed or likely cause")]
+    for one in unexplained[:CONNECTIONS_SHOWN]:
+        when = f"  {_span(one.first, one.last, utc)}" if one.first or one.last else ""
+        if one.client is None and one.server is None:
+            lines += _item("-", f"{shortened(one.symptom)}{when}", width, paint)
+            continue
+        ends = f"{visible(one.client or '?')} → {visible(one.server or '?')}"
+        lines += _item("-", f"{ends}{when}: {shortened(one.symptom)}", width, paint)
+    if len(unexplained) > CONNECTIONS_SHOWN:
+        lines += _item("-", f"… and {len(unexplained) - CONNECTIONS_SHOWN} more; --json lists them all", width, paint)
+    return lines
+
+
+def _vantage_point_lines(places: Sequence[VantagePointReport], width: int, utc: bool, paint: Paint) -> list[str]:
+    lines = [paint("heading", "vantage points")]
+    name_width = max(columns_of(visible(place.name)) for place in places)
+    for place in places:
+        texts = [_count(place.packets, "packet")]
+        if place.first is not None or place.last is not None:
+            texts[0] += f", {_span(place.first, place.last, utc)}"
+        files = ", ".join(visible(file) for file in place.files[:FILES_SHOWN])
+        if len(place.files) > FILES_SHOWN:
+            files += f" and {len(place.files) - FILES_SHOWN} more"
+        if files:
+            texts.append(files)
+        if place.clock is not None and place.clock.relative_to != place.name:
+            texts.append(_clock_text(place.clock))
+        texts += [f"note: {shortened(note)}" for note in place.notes]
+        column = min(name_width, 20) + 2
+        name = visible(place.name)
+        if columns_of(name) > 20:
+            lines.append(_INDENT + name)
+            name = ""
+        for text in texts:
+            first, *more = wrapped(text, width - len(_INDENT) - column)
+            lines += [f"{_INDENT}{padded(name, column)}{first}", *(f"{_INDENT}{' ' * column}{line}" for line in more)]
+            name = ""
+    return lines
+
+
+def _clock_text(clock: Clock) -> str:
+    about = f"±{_small_time(clock.uncertainty_s)}"
+    if abs(clock.offset_s) <= clock.uncertainty_s:
+        return f"clock as that of {visible(clock.relative_to)} ({about})"
+    return f"clock {clock.offset_s:+.6f} s {about} against {visible(clock.relative_to)}"
+
+
+def _small_time(seconds: float) -> str:
+    """Two significant digits with a fitting unit: `40 µs`, `1.2 ms`, `3 s`."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:.0f} {unit}"
+    return f"{seconds * 1e9:.0f} ns"
