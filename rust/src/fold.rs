@@ -1,7 +1,7 @@
 //! TCP segments of one flow go in, the ones that are only another copy of the same packet are told: an "any" capture, a bridge
 //! and its port, a tunnel's outside and inside show one packet several times.
 
-use crate::decode::packet::{Packet, Tcp};
+use crate::decode::packet::{Packet, Tcp, flag};
 
 /// What identifies a packet when it is met again, and where it was met.
 #[derive(Debug, Clone, Copy, Default)]
@@ -17,6 +17,8 @@ struct Met {
     window: u16,
     /// Where the record was taken: interface, direction, depth of encapsulation.
     place: (u32, u32, u8, u8),
+    /// False where a cooked header without interface index may stand for any of the host's interfaces.
+    place_is_exact: bool,
     ttl: u8,
     used: bool,
 }
@@ -31,6 +33,9 @@ const WINDOW_OTHER_PLACE_NS: i64 = 100_000_000;
 const WINDOW_SAME_PLACE_NS: i64 = 2_000_000;
 
 const KEPT: usize = 6;
+
+/// `LinkInfo::packet_type` of link layers that have none.
+const NO_COOKED_HEADER: u8 = 255;
 
 /// The last packets of one direction of one flow.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +63,7 @@ impl Recent {
                 direction_of(packet, direction),
                 packet.tunnels.depth,
             ),
+            place_is_exact: packet.link.packet_type == NO_COOKED_HEADER || packet.link.ifindex != 0,
             ttl: packet.ip.ttl,
             used: true,
         };
@@ -103,5 +109,7 @@ fn same_packet(earlier: &Met, met: &Met) -> bool {
     if elsewhere {
         return gap_ns <= WINDOW_OTHER_PLACE_NS;
     }
-    gap_ns <= WINDOW_SAME_PLACE_NS && earlier.checksum == met.checksum
+    // A host may answer a burst with equal RSTs or ACKs, all with IP ID 0; at a place that the link layer names they are what they seem.
+    let seldom_repeated = met.length > 0 || met.flags & flag::SYN != 0 || !met.place_is_exact;
+    seldom_repeated && gap_ns <= WINDOW_SAME_PLACE_NS && earlier.checksum == met.checksum
 }

@@ -3,3 +3,6 @@
 pub mod live;
 pub mod row;
 pub mod table;
+
+#[cfg(test)]
+mod tests;

@@ -163,13 +163,17 @@ def _between(connection: Connection, syn_acks: list[Segment], last: str, missing
         basis="two places",
         where=(last, missing),
         explanation=(
-            f"The SYN of {connection.client} arrived, and {connection.server} answered it {len(syn_acks)} times. {last} saw the SYN-ACK, "
+            f"The SYN of {connection.client} arrived, and {connection.server} answered it {_times(len(syn_acks))}. {last} saw the SYN-ACK, "
             f"{missing} did not: it was lost between them." + _about_the_reset(connection)
         ),
         at_ns=syn_acks[0].aligned_ns,
         excludes=_excluded(f"the SYN-ACK left {last} and did not reach {missing}"),
         fix=(f"find what drops packets from {connection.server} on the way from {last} to {missing}: packet filters and firewalls first",),
     )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _excluded(lost: str) -> dict[str, str]:
@@ -325,7 +329,7 @@ def _at_the_server_alone(connection: Connection, syn_acks: list[Segment], *, sur
         basis="one place",
         where=(place, connection.client.ip),
         explanation=(
-            f"{connection.server} answered the SYN of {connection.client} {len(syn_acks)} times. The client repeated that SYN afterwards: "
+            f"{connection.server} answered the SYN of {connection.client} {_times(len(syn_acks))}. The client repeated that SYN afterwards: "
             "it had not received the answer." + _about_the_reset(connection)
         ),
         at_ns=syn_acks[0].aligned_ns,

@@ -248,7 +248,12 @@ def _silent(connection: Connection) -> Failure | None:
     for side in ("client", "server"):
         own = progress[side]
         last_heard = max(
-            (segment.aligned_ns for segment in connection.segments if segment.sender != side),
+            (
+                segment.aligned_ns
+                for segment in connection.segments
+                # What the other end repeats says only that it, too, hears nothing.
+                if segment.sender != side and segment.retransmits is None
+            ),
             default=connection.segments[0].aligned_ns,
         )
         if not any(segment.sender != side for segment in connection.segments):

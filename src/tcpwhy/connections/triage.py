@@ -35,6 +35,8 @@ SILENT = f"""(
         AND client_last_ns - coalesce(server_last_ns, client_first_ns) >= 2900000000
     OR (coalesce({_SERVER_OPEN} > 0, true) AND server_retransmissions >= 3 OR client_packets > 0 AND server_packets > 3)
         AND server_last_ns - coalesce(client_last_ns, server_first_ns) >= 2900000000
+    OR client_retransmissions >= 3 AND {_CLIENT_OPEN} > 0
+    OR server_retransmissions >= 3 AND {_SERVER_OPEN} > 0
 )"""
 """One end went on for three seconds after the other was last heard; a tenth of a second is left for clocks of capture threads."""
 

@@ -23,7 +23,7 @@ from tcpwhy.diagnosis.finding import (
 )
 from tcpwhy.diagnosis.judging import Judged
 
-EVIDENCE_PER_FINDING = 40
+EVIDENCE_PER_FINDING = 16
 """Exhibits of the first connections; all connections are listed, their packets are a `tcpwhy show` away."""
 
 Align = Callable[[str, int], int | None]
