@@ -131,6 +131,7 @@ def _print_version(context: click.Context, option: click.Parameter, wanted: bool
 
 
 @click.group(
+    "tcpwhy",
     cls=CommandFolder,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

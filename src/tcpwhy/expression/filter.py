@@ -10,7 +10,7 @@ from collections.abc import Callable
 from tcpwhy.expression.condition import Condition, ExpressionError, Token, TokenStream, tokens_of
 from tcpwhy.expression.network import host_at, net_at, ports_at, read_address, read_net, read_port, read_ports
 
-_TOKENS = re.compile(r"(?P<sign>&&|\|\||!(?!=)|[()])|(?P<word>[^\s()!&|]+)")
+_TOKENS = re.compile(r"(?P<sign>&&|\|\||!(?!=)|[()])|(?P<word>(?:[^\s()!&|]|&(?!&)|\|(?!\|)|!=)+)")
 
 PROTOCOLS = ("tcp", "ip", "ip6")
 DIRECTIONS = ("src", "dst")
@@ -24,10 +24,10 @@ Ends = tuple[str, str]
 Predicate = Callable[[Ends], Condition]
 """A condition on packets of one direction."""
 
-NAMES = frozenset(
-    "icmp icmp6 udp arp ether vlan mpls proto gateway broadcast multicast less greater len inbound outbound ifname sctp igmp rarp "
-    "protochain wlan pppoes geneve vxlan".split()
-)
+NAMES = (
+    "arp", "broadcast", "ether", "gateway", "geneve", "greater", "icmp", "icmp6", "ifname", "igmp", "inbound", "len", "less", "mpls",
+    "multicast", "outbound", "pppoes", "proto", "protochain", "rarp", "sctp", "udp", "vlan", "vxlan", "wlan",
+)  # fmt: skip
 """Words of pcap-filter(7) that have no meaning for a table of TCP connections."""
 
 

@@ -34,7 +34,7 @@ def six_in_order(ip: str) -> str:
     text = f"lower({_SIX_TEXT.format(ip=ip)})"
     before = _HALF.format(half=f"split_part({text}, '::', 1)")
     after = _HALF.format(half=f"split_part({text}, '::', 2)")
-    return f"concat(rpad({before}, 32 - length({after}), '0'), {after})"
+    return f"concat(rpad({before}, (32 - length({after}))::INTEGER, '0'), {after})"
 
 
 def ends_in(ends: str, ip_version: int, low: str, high: str) -> Condition:

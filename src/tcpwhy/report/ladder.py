@@ -62,7 +62,8 @@ def draw_ladder(ladder: Ladder, width: int, *, utc: bool, paint: Paint = plain) 
             continue
         room_for_label = room - sum(GAP + taken for taken in _place_widths(ladder, form).values())
         if room_for_label >= FLAGS:
-            lines += [indent + line for line in form.legend] + _side_by_side(ladder, form, width, room_for_label, paint)
+            lines += [indent + line for entry in form.legend for line in wrapped(entry, width - MARGIN)]
+            lines += _side_by_side(ladder, form, width, room_for_label, paint)
             break
     else:
         lines += _one_below_the_other(ladder, width, paint)
@@ -95,6 +96,8 @@ def _with_letters(ladder: Ladder) -> _Form | None:
     for row in ladder.rows:
         for cell in row.cells:
             files.setdefault((cell.place, cell.file), "")
+    order = {place: number for number, place in enumerate(ladder.places)}
+    files = dict(sorted(files.items(), key=lambda item: order.get(item[0][0], len(order))))
     several = [key for key in files if sum(place == key[0] for place, _ in files) > 1]
     if len(several) > len(string.ascii_uppercase):
         return None
@@ -210,4 +213,4 @@ def _signs(ladder: Ladder, width: int) -> list[str]:
         meanings.append(">: the finding rests on it")
     if not meanings:
         return []
-    return ["", *(" " * MARGIN + line for line in wrapped("; ".join(meanings), width - MARGIN))]
+    return ["", *(" " * MARGIN + line for meaning in meanings for line in wrapped(meaning, width - MARGIN))]

@@ -55,7 +55,10 @@ def _struct(kind: type[msgspec.Struct], definitions: dict[str, Any]) -> dict[str
     properties = {}
     required = []
     for field in msgspec.structs.fields(kind):
-        schema = _field(field.name, hints[field.name], definitions)
+        hint = hints[field.name]
+        if omits and field.default is None:
+            hint = typing.Union[tuple(kind for kind in typing.get_args(hint) if kind is not type(None))]  # noqa: UP007 - computed
+        schema = _field(field.name, hint, definitions)
         if field.name in descriptions:
             schema["description"] = descriptions[field.name]
         properties[field.encode_name] = schema
