@@ -514,6 +514,8 @@ fn payload_kind(tcp: &Tcp<'_>, message_begins: bool) -> Option<u8> {
     match payload {
         // TLS record header: alert, close_notify among them (RFC 8446 section 5.1: type, legacy version 3.x, length).
         [21, 3, 0..=4, ..] => Some(4),
+        // In TLS 1.3 an alert is sent as application data of 19 bytes (RFC 8446 section 5.2).
+        [23, 3, 3, 0, 19, ..] if tcp.payload_length == 24 => Some(4),
         [20..=23, 3, 0..=4, ..] => Some(3),
         _ if message_begins => Some(5),
         _ => None,

@@ -34,7 +34,7 @@ from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.failure import Kind
 from tcpwhy.connections.packet import ACK, RST, SYN
 
-SUSPECT = "client_resets + server_resets > 0 OR client_retransmissions >= 2 OR (client_syns = 0 AND server_packets = 0)"
+SUSPECT = "client_resets + server_resets > 0 OR client_retransmissions + server_retransmissions >= 2 OR (client_syns = 0 AND server_packets = 0)"
 REFERENCES = ("RFC 9293 section 3.10.7.1", "RFC 2992", "Linux net/ipv4/tcp_ipv4.c tcp_v4_send_reset()")
 
 TOGETHER_NS = 2_000_000_000

@@ -30,6 +30,16 @@ HTTP_METHODS = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"OPTIONS ", b
 TLS_ALERT = 21
 """TLS record type (RFC 8446 section 5.1); close_notify is one, and nothing answers it."""
 
+TLS_13_ALERT = bytes([23, 3, 3, 0, 19])
+"""An alert in TLS 1.3 looks like application data of 19 bytes: level, description, type and a tag of 16 (RFC 8446 section 5.2)."""
+
+
+def is_tls_alert(segment: Segment) -> bool:
+    """A segment that carries nothing but the end of TLS."""
+    payload = segment.packet.payload
+    old = payload[:2] == bytes([TLS_ALERT, 3]) and segment.length <= 64
+    return old or (payload[:5] == TLS_13_ALERT and segment.length == len(TLS_13_ALERT) + 19)
+
 
 class Kind(enum.Enum):
     """How a connection failed."""
@@ -165,7 +175,7 @@ def _progress(connection: Connection, until: Segment | None = None) -> dict[Side
     for segment in connection.segments:
         reached = reached or segment is until
         mine, other = progress[segment.sender], progress[other_side(segment.sender)]
-        if segment.length and not reached and not segment.is_reset:
+        if segment.length and not reached and not segment.is_reset and not is_tls_alert(segment):
             end = (segment.seq + segment.length) & 0xFFFF_FFFF
             if mine.data_end is None or seq_before(mine.data_end, end):
                 mine.data_end = end
@@ -227,7 +237,7 @@ def _unanswered_request(connection: Connection, end: Segment) -> Segment | None:
         return message
     # Without HTTP nobody knows whether an answer was due: an open connection that the server resets is an error to the client all
     # the same; a client's own close is not, nor is an alert that ends TLS.
-    if end.is_reset and end.sender == "server" and not closed and payload[:1] != bytes([TLS_ALERT]):
+    if end.is_reset and end.sender == "server" and not closed and not is_tls_alert(message):
         return message
     return None
 

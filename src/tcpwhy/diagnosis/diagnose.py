@@ -150,7 +150,7 @@ def judge_connections(case: Case, assembly: Assembly, numbers: Sequence[int]) ->
         connection.sockets = sockets
         connection.failure = find_failure(connection, answers_seen=any(place in answers for place in connection.places))
     causes = catalogue()
-    suspected = _suspected(assembly, causes, list(built))
+    suspected = suspected_causes(assembly, causes, list(built))
     wanted = set(numbers)
     return [
         judge(connection, examine(connection, causes, suspected.get(number, frozenset())))
@@ -159,7 +159,7 @@ def judge_connections(case: Case, assembly: Assembly, numbers: Sequence[int]) ->
     ]
 
 
-def _suspected(assembly: Assembly, causes: Sequence[CauseFile], numbers: Sequence[int]) -> dict[int, frozenset[str]]:
+def suspected_causes(assembly: Assembly, causes: Sequence[CauseFile], numbers: Sequence[int]) -> dict[int, frozenset[str]]:
     """By connection: the causes whose SUSPECT some flow of it, or of another attempt with its addresses, meets."""
     want(assembly.db, numbers)
     columns = ", ".join(f"coalesce(bool_or({cause.suspect}), false)" for cause in causes)

@@ -1,0 +1,82 @@
+"""Every lab case against every cause: on the diagonal Found, elsewhere never; with less evidence weaker, never wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+import tcpwhy
+from tcpwhy import lab
+from tcpwhy.causes import CauseFile, Found, catalogue
+from tcpwhy.connections.connection import Connection
+from tcpwhy.connections.failure import find_failure
+from tcpwhy.diagnosis.diagnose import suspected_causes
+from tcpwhy.tables.flows import query
+from tests.verdicts.truth import failed, missed, places, tolerated, wrong
+
+pytestmark = pytest.mark.lab
+
+
+def test_all_evidence_gives_the_right_verdict(lab_case: lab.LabCase) -> None:
+    with tcpwhy.open_case(lab_case.folder, index=False) as case:
+        report = case.diagnosis().report
+    assert wrong(lab_case, report) == []
+    least = lab_case.truth["confidence_with_all"]
+    if least is not None:
+        assert missed(lab_case, report, str(least)) == []
+    else:
+        assert report.totals.failed == 0 or tolerated(lab_case)
+    assert report.totals.connections >= len(failed(lab_case)) + 20
+    assert not report.incomplete
+
+
+def test_one_vantage_point_weakens_a_verdict_and_never_turns_it_wrong(lab_case: lab.LabCase) -> None:
+    for place in places(lab_case):
+        with tcpwhy.open_case([f"{place.name}={place}"], index=False) as case:
+            report = case.diagnosis().report
+        sure = [one for one in wrong(lab_case, report) if "is healthy" not in one or failed(lab_case) == {}]
+        assert sure == [], f"with {place.name} alone"
+        assert all(finding.confidence != "confirmed" for finding in report.findings if not _has_state(lab_case))
+
+
+def _has_state(case: lab.LabCase) -> bool:
+    return any(case.folder.glob("*/state"))
+
+
+def examined(case: tcpwhy.Case) -> list[Connection]:
+    """All connections of a case, healthy ones too, with their failures told."""
+    assembly = case.assembly()
+    numbers = [row[0] for row in query(assembly.db, "SELECT DISTINCT connection FROM member ORDER BY 1")]
+    built = assembly.connections(numbers)
+    for connection in built.values():
+        connection.failure = find_failure(connection, answers_seen=True)
+    return list(built.values())
+
+
+@pytest.fixture(params=[cause.id for cause in catalogue()])
+def cause(request: pytest.FixtureRequest) -> CauseFile:
+    return next(one for one in catalogue() if one.id == request.param)
+
+
+def test_a_cause_is_found_on_its_own_cases_only_and_its_columns_never_hide_it(lab_case: lab.LabCase, cause: CauseFile) -> None:
+    truth, spared = failed(lab_case), tolerated(lab_case)
+    hit: set[tuple[str, str]] = set()
+    with tcpwhy.open_case(lab_case.folder, index=False) as case:
+        connections = examined(case)
+        suspected = suspected_causes(case.assembly(), catalogue(), [one.number for one in connections])
+        for connection in connections:
+            verdict = cause.examine(connection)
+            if not isinstance(verdict, Found):
+                continue
+            ends = (str(connection.client), str(connection.server))
+            hit.add(ends)
+            assert verdict.exhibits
+            assert truth.get(ends) == cause.id or ends in spared, f"{cause.id} on {ends}: {verdict.statement}"
+            assert cause.id in suspected[connection.number], f"SUSPECT of {cause.id} hides {ends}"
+    assert {ends for ends, true in truth.items() if true == cause.id} <= hit
+
+
+def test_the_columns_hide_no_failure(lab_case: lab.LabCase) -> None:
+    with tcpwhy.open_case(lab_case.folder, index=False) as case:
+        by_columns = {one.connection.number for one in case.diagnosis().judged}
+        by_packets = {one.number for one in examined(case) if one.failure is not None}
+    assert by_packets == by_columns
