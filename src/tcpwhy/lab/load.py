@@ -173,6 +173,20 @@ class Load:
 
         return self.talk("get", conversation, after=after)
 
+    def posts(self, requests: int, *, after: float = 0.0, base: str = "", tick: float = 0.3) -> Future[None]:
+        """A connection with some small POSTs, each written in one go.
+
+        All such clients ask at the same ticks, so that a proxy needs as many connections as there are clients.
+        """
+
+        def conversation(talk: Talk) -> None:
+            for _ in range(requests):
+                talk.ask("POST", f"{base}/upload", self.random.randbytes(self.random.randrange(40, 2500)))
+                time.sleep(tick - time.monotonic() % tick)
+            talk.close()
+
+        return self.talk("posts", conversation, after=after)
+
     def upload(self, size: int, *, after: float = 0.0, base: str = "") -> Future[None]:
         """A POST of `size` bytes in one go."""
 
@@ -209,6 +223,10 @@ class Load:
             talk.close(reset=True)
 
         return self.talk("reset-after-answer", conversation, after=after)
+
+    def slow_download(self, *, after: float = 0.0, base: str = "") -> Future[None]:
+        """A GET of 100 kB that the server hands out slowly."""
+        return self.talk("slow-download", lambda talk: talk.ask("GET", f"{base}/slow/100k"), after=after)
 
     def slow_upload(
         self,

@@ -28,6 +28,7 @@ def story(world: World) -> None:
     if world.fault:
         row.firewall.iptables(f"-A {rule}")
     world.record()
+    begun = time.monotonic()
     load = Load(world, row.client, row.address, row.port)
     load.mixed(50, 4.0)
     inside = world.form == "inside"
@@ -47,7 +48,7 @@ def story(world: World) -> None:
             again = list(pool.map(attempt, ports, [3.0] * len(ports)))
             results = [list(pair) for pair in zip(begin, again, strict=True)]
     world.notes["results"] = results
-    time.sleep(1.5)
+    time.sleep(max(1.5, begun + 4.5 - time.monotonic()))
 
 
 def check(view: CaseView) -> Truth:
@@ -61,6 +62,9 @@ def check(view: CaseView) -> Truth:
             prey.setdefault(one.client, []).append(one)
     view.require_healthy_outcomes()
     if not view.fault:
+        results = view.notes["results"]
+        assert isinstance(results, list)
+        view.require(all(first == "connected" for first, _ in results), f"a connect failed without a fault: {results}")
         return Truth(healthy_connections=len(tried))
     view.require(len(prey) == len(ports), "a port was not used")
     for client, incarnations in prey.items():
