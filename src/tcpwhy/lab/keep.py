@@ -31,7 +31,8 @@ def settle(case: Path, options: Options, seed: int) -> dict[str, object]:
             if place.name not in options.places:
                 shutil.rmtree(place)
     changes: dict[str, object] = {"vantage_points": sorted(path.name for path in case.iterdir() if path.is_dir())}
-    return changes | ({"clock_offsets_s": offsets} if offsets else {})
+    kept = {place: offset for place, offset in offsets.items() if (case / place).is_dir()}
+    return changes | ({"clock_offsets_s": kept} if kept else {})
 
 
 def _convert(capture: Path, options: Options, offset: float) -> None:
