@@ -22,6 +22,7 @@ from __future__ import annotations
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.failure import Kind
+from tcpwhy.connections.path import fate
 
 SUSPECT = "client_syns > 0 AND server_resets > 0 AND server_syn_acks = 0"
 REFERENCES = ("RFC 9293 section 3.10.7.1", "Linux net/ipv4/tcp_ipv4.c tcp_v4_send_reset()")
@@ -59,50 +60,79 @@ def examine(connection: Connection) -> Verdict:
     if half_open:
         return Open("an attempt from the same port was never answered just before: its half-open connection may have refused this SYN",
                     ("capture at the server while it happens",), seen)  # fmt: skip
+    elsewhere = _from_elsewhere(connection, reset)
+    if elsewhere is not None:
+        return RuledOut(elsewhere, seen)
     host = _sending_host(connection, reset)
-    listening = _listening(connection)
-    if listening is not None and not listening[0]:
-        return _found(connection, (*seen, *listening[1]), "state", host or listening[2])
-    if listening is not None:
+    listening = _listening(connection, host)
+    if listening is not None and listening[0]:
         return RuledOut("the server's socket table shows a listener on the port", listening[1])
-    ask = (
-        f"`ss -tlnp 'sport = :{connection.server.port}'` on {connection.server.ip}, and `iptables-save -c`: a listener or a REJECT rule",
-    )
+    if listening is not None:
+        return _found(connection, (*seen, *listening[1]), "state", host or listening[2])
+    server = connection.server
+    ask = (f"`ss -tlnp 'sport = :{server.port}'` on {server.ip}, and `iptables-save -c`: a listener or a REJECT rule",)
     if host is None or len(connection.places) < 2:
         return Open("a RST from the address asked; a firewall or a redirect on the way answers just so", ask, seen, host)
     return _found(connection, seen, "two places", host)
 
 
-def _sending_host(connection: Connection, reset: Segment) -> str | None:
-    """The place at which the RST was sent: it leaves there, after the SYN came in there."""
+def _from_elsewhere(connection: Connection, reset: Segment) -> str | None:
+    """Why the RST cannot have come from the server's own host; None where nothing speaks against it."""
+    reached = fate(connection, connection.syns[0])
+    if reached.missing_at is not None and reached.doubt is None:
+        return f"the RST came although the SYN never reached {reached.missing_at}"
+    for place, sighting in reset.sightings.items():
+        known = connection.topology.server_ttls.get((place, connection.views[place].server.ip), frozenset())
+        if known and sighting.packet.ttl not in known:
+            return f"at {place} the RST has TTL {sighting.packet.ttl}, other packets of the server have {', '.join(map(str, sorted(known)))}"
     place = connection.places[-1]
-    sighting = reset.sighting_at(place)
-    syn = connection.syns[0].sighting_at(place)
-    if (
-        sighting is None
-        or syn is None
-        or connection.topology.beyond(place, connection.views[place].server.ip, connection.views[place].server.port)
-    ):
+    own = connection.topology.addresses.get(place, frozenset())
+    if own and connection.views[place].server.ip not in own and reset.packet.vantage_point == place and _leaves(reset, place):
+        return f"the RST left {place}, which does not have the address asked"
+    return None
+
+
+def _leaves(segment: Segment, place: str) -> bool:
+    """True where the place is seen to send the segment, and not to receive it."""
+    sighting = segment.sighting_at(place)
+    if sighting is None:
+        return False
+    directions = {copy.direction for copy in sighting.copies}
+    return "in" not in directions and ("out" in directions or sighting.packet.ttl in (64, 128, 255))
+
+
+def _sending_host(connection: Connection, reset: Segment) -> str | None:
+    """The place at which the RST was sent: the server's host, by its addresses, or by TTL and direction."""
+    place = connection.places[-1]
+    view = connection.views[place]
+    if not connection.syns[0].seen_at(place) or not _leaves(reset, place):
         return None
-    copies = {copy.direction for copy in sighting.copies}
-    return place if "in" not in copies and sighting.packet.ttl in (64, 128, 255) else None
+    own = connection.topology.addresses.get(place, frozenset())
+    if own:
+        return place if view.server.ip in own else None
+    known = connection.topology.server_ttls.get((place, view.server.ip), frozenset())
+    sighting = reset.sighting_at(place)
+    same_ttl = sighting is not None and sighting.packet.ttl in known
+    return place if same_ttl and view.host_of() in ("server", None) and len(connection.places) > 1 else None
 
 
-def _listening(connection: Connection) -> tuple[bool, tuple[Exhibit, ...], str] | None:
-    """Whether somebody listens on the asked port by the socket table of the server's host; None without such a table."""
+def _listening(connection: Connection, host: str | None) -> tuple[bool, tuple[Exhibit, ...], str] | None:
+    """Whether somebody listens on the asked port by the socket table of the address's owner; None without such a table.
+
+    A table speaks only for the host that has the address: by its addresses, by a socket bound to the address, or because the RST is
+    seen to be sent there.
+    """
     for place, table in connection.sockets.items():
         server = connection.views[place].server if place in connection.views else connection.server
-        owns = server.ip in connection.topology.addresses.get(place, frozenset()) or place == connection.places[-1]
-        if not owns or (place == connection.places[0] and len(connection.places) > 1):
+        own = connection.topology.addresses.get(place, frozenset())
+        owner = server.ip in own if own else place == host or any(one.local_ip == server.ip for one in table.sockets)
+        if not owner:
             continue
         listeners = table.listeners_for(server.ip, server.port)
         if listeners:
             first = listeners[0]
-            return (
-                True,
-                (Exhibit("state", place, first.source.file, f"a listener on port {server.port}", line=first.source.line),),
-                place,
-            )
+            text = f"{first.local} listens: the port is open"
+            return True, (Exhibit("state", place, first.source.file, text, line=first.source.line),), place
         text = f"no socket listens on {server}; {len(table.sockets)} sockets are listed"
         file = table.sockets[0].source.file if table.sockets else f"{place}/state/ss-tcp.txt"
         return False, (Exhibit("state", place, file, text, line=1),), place

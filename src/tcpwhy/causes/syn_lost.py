@@ -49,6 +49,8 @@ def examine(connection: Connection) -> Verdict:
     farthest = max(fates, key=lambda one: connection.places.index(one.last_seen))
     seen = tuple(exhibit(syn, connection, f"the SYN as {farthest.last_seen} saw it", farthest.last_seen)
                  for syn in connection.syns if syn.seen_at(farthest.last_seen))[:3]  # fmt: skip
+    if connection.is_server_host(farthest.last_seen):
+        return RuledOut(f"the SYN arrived at {farthest.last_seen}, the server's own host", seen)
     if farthest.missing_at is None:
         return Open(
             f"the SYN was seen at {farthest.last_seen} and never answered; nobody captured behind it",

@@ -289,19 +289,13 @@ def _without_syn_ack(connection: Connection) -> Verdict:
     reached = fate(connection, connection.syns[-1])
     if reached.missing_at is not None and reached.doubt is None:
         return RuledOut(f"no SYN reached {reached.missing_at}, so that there was nothing to answer")
-    if _at_server_host(connection):
+    if connection.is_server_host(connection.places[-1]):
         return RuledOut(f"the SYN arrived at {connection.places[-1]}, which sent no SYN-ACK")
     return Open(
         "the SYN was never answered as far as was captured; an answer may have been lost",
         (f"capture at {connection.server.ip} while it happens: SYN-ACKs there that do not arrive here show that they are lost",),
         (exhibit(connection.syns[0], connection, "the SYN, never answered"),),
     )
-
-
-def _at_server_host(connection: Connection) -> bool:
-    """True where the last place that saw the SYN is the server's own host."""
-    place = connection.places[-1]
-    return connection.views[place].server.ip in connection.topology.addresses.get(place, frozenset())
 
 
 def _at_the_server_alone(connection: Connection, syn_acks: list[Segment], *, surely: bool) -> Verdict:

@@ -13,7 +13,7 @@ from tcpwhy.connections.clocks import ClockFit, Link, align_clocks, handshake_li
 from tcpwhy.connections.connection import Connection, IcmpError, View
 from tcpwhy.connections.packet import Endpoint, Packet, Side, Sighting, packets_from_rows
 from tcpwhy.connections.segments import match_segments
-from tcpwhy.connections.topology import Topology, learn
+from tcpwhy.connections.topology import Topology, learn, server_ttls
 from tcpwhy.connections.triage import want
 from tcpwhy.tables.flows import query
 from tcpwhy.tables.index import VantageIndex
@@ -70,6 +70,7 @@ class Assembly:
         self.clocks: dict[str, ClockFit] = {}
         self._learned = learn(db, self.names)
         self._basis = dict(query(db, "SELECT x, min(basis) FROM pair GROUP BY x"))
+        self._server_ttls = server_ttls(db, self.names)
         self.topology = self._topology()
 
     def connections(self, numbers: Sequence[int]) -> dict[int, Connection]:
@@ -241,6 +242,7 @@ class Assembly:
             lossy=lossy,
             addresses=self._addresses,
             arp_claims={ip: frozenset(macs) for ip, macs in claims.items()},
+            server_ttls=self._server_ttls,
             by_server=by_server,
             by_server_ip=by_ip,
             before=before,

@@ -169,6 +169,9 @@ class View:
         return tuple(_hops(self.sent_by(side)) for side in ("client", "server"))  # type: ignore[return-value]
 
 
+INITIAL_TTLS = frozenset((64, 128, 255))
+"""With which hosts send: Linux and BSD, Windows, network devices."""
+
 SIDES: tuple[Side, Side] = ("client", "server")
 
 
@@ -239,6 +242,18 @@ class Connection:
     def server_isn(self) -> int | None:
         """The server's initial sequence number, if a SYN-ACK was seen."""
         return self.syn_acks[0].seq if self.syn_acks else None
+
+    def is_server_host(self, place: str) -> bool:
+        """True where a place that saw the connection is surely the server's own host.
+
+        By its addresses where they are known; else by directions, and by other packets of the server that crossed no router before it.
+        """
+        view = self.views[place]
+        own = self.topology.addresses.get(place, frozenset())
+        if own:
+            return view.server.ip in own
+        ttls = self.topology.server_ttls.get((place, view.server.ip), frozenset())
+        return view.host_of() == "server" and bool(ttls) and ttls <= INITIAL_TTLS
 
     @property
     def first_ns(self) -> int:

@@ -39,6 +39,8 @@ class Topology:
     """By vantage point: addresses that are the host's own, from its state or tcpwhy.toml."""
     arp_claims: Mapping[str, frozenset[str]]
     """By IPv4 address: hardware addresses that answered ARP for it, anywhere in the case."""
+    server_ttls: Mapping[tuple[str, str], frozenset[int]]
+    """By vantage point and server address: the TTLs of established connections' packets from it, as seen there."""
     by_server: Mapping[tuple[str, str, int], Siblings]
     """By vantage point, server address and port as seen there."""
     by_server_ip: Mapping[tuple[str, str], Siblings]
@@ -76,6 +78,18 @@ class Topology:
         if window is None:
             return False
         return window[0] - MARGIN_NS <= aligned_ns <= window[1] + MARGIN_NS
+
+
+def server_ttls(db: duckdb.DuckDBPyConnection, names: Sequence[str]) -> dict[tuple[str, str], frozenset[int]]:
+    """The TTLs with which each server's packets arrive at each place, from connections whose handshake was answered and not reset."""
+    rows = query(
+        db,
+        """
+        SELECT vantage, server_ip, list(DISTINCT server_ttl_min) || list(DISTINCT server_ttl_max) FROM flow
+        WHERE server_syn_acks > 0 AND server_resets = 0 AND server_ttl_max > 0 GROUP BY ALL ORDER BY ALL
+        """,
+    )
+    return {(names[vantage], ip): frozenset(ttls) for vantage, ip, ttls in rows}
 
 
 def learn(
