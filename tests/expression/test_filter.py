@@ -143,6 +143,7 @@ WORDS = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.text(alphabet=string.printable), st.lists(WORDS, max_size=12).map(" ".join)))
 def test_anything_is_a_condition_or_an_expression_error(db: duckdb.DuckDBPyConnection, text: str) -> None:
     try:
@@ -156,6 +157,7 @@ def test_anything_is_a_condition_or_an_expression_error(db: duckdb.DuckDBPyConne
     assert 0 <= position <= len(text)
 
 
+@settings(deadline=None)
 @given(st.ip_addresses(), st.integers(0, 128), st.ip_addresses())
 def test_networks_are_those_of_the_ipaddress_module(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address, prefix: int, other: ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -5,7 +5,7 @@ import string
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcpwhy.expression import ExpressionError, parse_where
@@ -137,6 +137,7 @@ WORDS = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.text(alphabet=string.printable), st.lists(WORDS, max_size=14).map(" ".join)))
 def test_anything_is_a_condition_or_an_expression_error(db: duckdb.DuckDBPyConnection, text: str) -> None:
     try:
@@ -149,6 +150,7 @@ def test_anything_is_a_condition_or_an_expression_error(db: duckdb.DuckDBPyConne
     assert 0 <= position <= len(text)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_text_of_the_user_reaches_the_sql(db: duckdb.DuckDBPyConnection, text: str) -> None:
     quoted = "'" + text.replace("'", "''") + "'"
@@ -177,6 +179,7 @@ def _expressions() -> st.SearchStrategy[tuple[str, str]]:
     )
 
 
+@settings(deadline=None)
 @given(_expressions())
 def test_it_means_what_the_same_words_mean_in_sql(db: duckdb.DuckDBPyConnection, pair: tuple[str, str]) -> None:
     text, sql = pair

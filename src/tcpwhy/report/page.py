@@ -15,7 +15,8 @@ def render_page(cause: str, title: str, headings: Mapping[str, str], paint: Pain
     blocks = [paint("heading", cause), title]
     for heading, text in headings.items():
         first, line_feed, rest = text.partition("\n")
-        body = first + line_feed + textwrap.dedent(rest) if first else textwrap.dedent(rest)
+        begins_beside_heading = first and not first.startswith(" ")
+        body = first + line_feed + textwrap.dedent(rest) if begins_beside_heading else textwrap.dedent(text)
         blocks.append(paint("heading", heading) + "\n" + textwrap.indent(body.strip("\n"), "   "))
     return "\n\n".join("\n".join(line.rstrip() for line in block.splitlines()) for block in blocks) + "\n"
 

@@ -1,0 +1,22 @@
+"""A cause's paragraphs go in; beside their heading or under it, they must come out as their author laid them out."""
+
+from tcpwhy.report.page import render_catalogue, render_page
+
+HEADINGS = {
+    "Mechanism": "One sentence that goes on\n    here.",
+    "Signature": "    0.000  client > server  S\n    0.000  server > client  RA\n      deeper",
+    "Fix": "",
+}
+
+
+def test_paragraphs_keep_their_layout() -> None:
+    assert render_page("syn-lost", "The SYN is lost.", HEADINGS) == (
+        "syn-lost\n\nThe SYN is lost.\n\n"
+        "Mechanism\n   One sentence that goes on\n   here.\n\n"
+        "Signature\n   0.000  client > server  S\n   0.000  server > client  RA\n     deeper\n\n"
+        "Fix\n"
+    )
+
+
+def test_a_cause_without_a_page_says_so() -> None:
+    assert render_catalogue({"syn-lost": "The SYN is lost.", "x": None}) == "syn-lost  The SYN is lost.\nx         not examined yet\n"
