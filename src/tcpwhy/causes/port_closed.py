@@ -140,14 +140,16 @@ def _listening(connection: Connection, host: str | None) -> tuple[bool, tuple[Ex
 
 
 def _found(connection: Connection, exhibits: tuple[Exhibit, ...], basis: str, host: str) -> Found:
+    # Where something on the way changed the address, the server's own view of it counts.
+    server = connection.views[host].server if host in connection.views else connection.server
     return Found(
-        statement=f"{host} itself answers the SYN for {connection.server} with RST",
+        statement=f"{host} itself answers the SYN for {server} with RST",
         exhibits=exhibits,
         basis="state" if basis == "state" else "two places",
         where=host,
         explanation=(
             f"The SYN of {connection.client} reached {host}, whose kernel answered it with RST+ACK, sequence number 0, without options: "
-            + (f"no socket listens on {connection.server}." if basis == "state" else "the packet that a port without listener sends.")
+            + (f"no socket listens on {server}." if basis == "state" else "the packet that a port without listener sends.")
         ),
         at_ns=connection.syns[0].aligned_ns,
         at_most="confirmed" if basis == "state" else "likely",
@@ -164,5 +166,5 @@ def _found(connection: Connection, exhibits: tuple[Exhibit, ...], basis: str, ho
         next_evidence=()
         if basis == "state"
         else (f"`ss -tlnp` and `iptables-save -c` on {host}: no listener confirms it, a REJECT rule with tcp-reset contradicts it",),
-        fix=(f"start the program on {host} that should listen on port {connection.server.port}, or ask where it listens (`ss -tlnp`)",),
+        fix=(f"start the program on {host} that should listen on port {server.port}, or ask where it listens (`ss -tlnp`)",),
     )

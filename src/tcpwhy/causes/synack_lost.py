@@ -107,10 +107,14 @@ def _attempt(connection: Connection) -> Verdict:
     if not syn_acks:
         return _without_syn_ack(connection)
     fates = [fate(connection, segment) for segment in syn_acks]
-    arrived = [segment for segment, one in zip(syn_acks, fates, strict=True) if one.missing_at is None and len(connection.places) > 1]
+    nearest_place = connection.places[0]
+    at_client = connection.is_client_host(nearest_place)
+    arrived = [segment for segment, one in zip(syn_acks, fates, strict=True) if one.missing_at is None]
     lost = [segment for segment, one in zip(syn_acks, fates, strict=True) if one.missing_at is not None]
     too_late = bool(lost) and bool(arrived) and _repeated_between(connection, lost[0], arrived[0])
-    if arrived and not too_late:
+    if arrived and at_client and not too_late:
+        if len(connection.places) == 1 or arrived[0] is syn_acks[0]:
+            return _late_at_the_client(connection, syn_acks)
         return RuledOut(
             f"the SYN-ACK arrived at {connection.places[0]}",
             (exhibit(arrived[0], connection, "arrived", connection.places[0]),),
@@ -118,12 +122,7 @@ def _attempt(connection: Connection) -> Verdict:
     if lost:
         nearest = min((one for one in fates if one.missing_at is not None), key=lambda one: connection.places.index(one.last_seen))
         return _between(connection, lost, nearest.last_seen, nearest.missing_at or "", nearest.doubt)
-    place = connection.places[-1]
-    view = connection.views[place]
-    side = view.host_of(connection.topology.addresses.get(place, frozenset()))
-    if side == "client":
-        return _late_at_the_client(connection, syn_acks)
-    return _at_the_server_alone(connection, syn_acks, surely=side == "server")
+    return _beyond_the_captures(connection, syn_acks, surely=at_client is False)
 
 
 def _repeated_between(connection: Connection, lost: Segment, arrived: Segment) -> bool:
@@ -298,8 +297,9 @@ def _without_syn_ack(connection: Connection) -> Verdict:
     )
 
 
-def _at_the_server_alone(connection: Connection, syn_acks: list[Segment], *, surely: bool) -> Verdict:
-    place = connection.places[-1]
+def _beyond_the_captures(connection: Connection, syn_acks: list[Segment], *, surely: bool) -> Verdict:
+    """All places saw the SYN-ACK and none is the client's host (`surely`), or perhaps none is: what the client does tells the rest."""
+    place = connection.places[0]
     repeats = [again for again in connection.syns[1:] if again.aligned_ns - syn_acks[0].aligned_ns > CROSSING_NS]
     exhibits = [exhibit(connection.syns[0], connection, "the SYN")]
     exhibits += [exhibit(segment, connection, "the SYN-ACK, never acknowledged") for segment in syn_acks[:3]]
@@ -313,7 +313,7 @@ def _at_the_server_alone(connection: Connection, syn_acks: list[Segment], *, sur
     exhibits += _epilogue(connection)
     if not surely:
         return Open(
-            f"the client repeats its SYN although it was answered; whether {place} is the server's or the client's host is unknown",
+            f"the client repeats its SYN although it was answered; whether {place} is the client's own host is unknown",
             ("a capture at the other end, or on `any`, which tells directions",),
             tuple(exhibits),
         )

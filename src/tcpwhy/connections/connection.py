@@ -255,6 +255,19 @@ class Connection:
         ttls = self.topology.server_ttls.get((place, view.server.ip), frozenset())
         return view.host_of() == "server" and bool(ttls) and ttls <= INITIAL_TTLS
 
+    def is_client_host(self, place: str) -> bool | None:
+        """Whether a place is the client's own host: by its addresses, directions or hops; None where nothing tells."""
+        view = self.views[place]
+        own = self.topology.addresses.get(place, frozenset())
+        if own:
+            return view.client.ip in own
+        ways = {sighting.packet.direction for sighting in view.sent_by("client")}
+        if ways == {"out"}:
+            return True
+        if "in" in ways or view.hops[0]:
+            return False
+        return None
+
     @property
     def first_ns(self) -> int:
         """Of the place nearest to the client, by its own clock."""

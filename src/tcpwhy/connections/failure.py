@@ -109,7 +109,8 @@ def _in_handshake(connection: Connection, answers_seen: bool) -> Failure | None:
             )
         return None
     begun_anew = any(later.syns for later in connection.later)
-    if syn_acks and (_repeated(syn_acks) or (syns and begun_anew) or (len(syns) > 1 and _given_up(connection, syns))):
+    unheard = bool(syns) and (len(syns) > 1 or not _arrived(connection, syn_acks)) and _given_up(connection, syns)
+    if syn_acks and (_repeated(syn_acks) or (syns and begun_anew) or unheard):
         last = max(syns[-1:] + syn_acks[-1:], key=lambda segment: segment.aligned_ns)
         symptom = f"the server sent its SYN-ACK {len(syn_acks)} times and it was never acknowledged"
         return Failure(Kind.HALF_OPEN, symptom, (*syns, *syn_acks), last.aligned_ns)
