@@ -221,7 +221,7 @@ FILTERS = st.recursive(
 
 
 @pytest.mark.skipif(shutil.which("tcpdump") is None, reason="tcpdump is not installed")
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=FILTERS)
 def test_tcpdump_prints_a_packet_of_the_same_flows(db: duckdb.DuckDBPyConnection, capture: Path, text: str) -> None:
     done = subprocess.run(["tcpdump", "-tt", "-n", "-r", capture, text], capture_output=True, text=True, check=False)

@@ -124,9 +124,9 @@ def _forget_output() -> None:
 
 def _print_version(context: click.Context, option: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from tcpwhy import __version__
 
-        click.echo(f"tcpwhy {version('tcpwhy')}")
+        click.echo(f"tcpwhy {__version__}")
         context.exit()
 
 

@@ -70,6 +70,8 @@ def command(
     with ScanProgress() as progress, tcpwhy.open_case(case, index=not no_index, progress=progress, logs=logs) as opened:
         diagnosis = opened.diagnosis(connection=connection, since=since, until=until, cause=cause, slow_s=slow, filter=filter_text)
         progress.close()
+        if connection is not None and not diagnosis.report.totals.connections:
+            raise tcpwhy.CaseError(connection, "no such connection in the case", "`tcpwhy connections CASE` lists them")
         if as_json:
             from tcpwhy.report.json import encode_report
 
