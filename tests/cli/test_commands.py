@@ -164,8 +164,8 @@ def test_explain_tells_each(cause: str) -> None:
         (("extract", "c", "1.2.3.4:5-6.7.8.9:80"), "missing option '-w'"),
         (("explain", "syn-lots"), "did you mean `syn-lost`?"),
         (("--color", "sometimes", "explain"), "sometimes"),
-        (("diagnose", "/nonexistent/case"), "/nonexistent/case"),
-        (("show", "/nonexistent/case", "1.2.3.4:5-6.7.8.9:80"), "/nonexistent/case"),
+        (("diagnose", "/dev/null/absent"), "/dev/null/absent"),
+        (("show", "/dev/null/absent", "1.2.3.4:5-6.7.8.9:80"), "/dev/null/absent"),
     ],
 )
 def test_a_call_that_cannot_be_used_is_one_line_and_a_hint(arguments: tuple[str, ...], complaint: str) -> None:

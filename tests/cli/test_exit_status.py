@@ -76,7 +76,7 @@ def test_a_last_record_that_is_cut_off_is_a_note_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("diagnose", "/nonexistent"),
+        ("diagnose", "/dev/null/absent"),
         ("diagnose", "CASE", "--connection", "nonsense"),
         ("diagnose", "CASE", "--connection", "9.9.9.9:1-8.8.8.8:2"),
         ("diagnose", "CASE", "--since", "yesterday"),
