@@ -99,11 +99,7 @@ class Case:
     def _indexes(self) -> list[tuple[VantageIndex, Indexed]]:
         if self._indexed is None:
             homes: dict[tuple[Path, bool], Path] = {}
-            built = []
-            for point in self.evidence.vantage_points:
-                if point.captures:
-                    built.append(self._index_of(point, homes))
-            self._indexed = built
+            self._indexed = [self._index_of(point, homes) for point in self.evidence.vantage_points if point.captures]
         return self._indexed
 
     def _index_of(self, point: VantagePoint, homes: dict[tuple[Path, bool], Path]) -> tuple[VantageIndex, Indexed]:

@@ -3,7 +3,7 @@
 Mechanism.  Several backends share one address (ECMP from BGP, MetalLB, anycast, a balancer without state), and a hash chooses the
     backend of each packet. When the hash's result changes in mid-connection (a member joins or leaves, a route changes, the hash is
     reloaded, packets are sprayed one by one), packets arrive at a backend that has no such connection. Its kernel answers RST, the
-    gateway's socket dies (`connection reset by peer`, `broken pipe`: 502), and the first backend's next packet meets a RST from the gateway.
+    gateway's socket dies (`connection reset by peer`, `broken pipe`: 502), and the first backend's next packet meets its RST.
 
 Signature.
     at backend 1     gateway > address  PA  …                       # handshake and history are here
@@ -34,7 +34,9 @@ from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.failure import Kind
 from tcpwhy.connections.packet import ACK, RST, SYN
 
-SUSPECT = "client_resets + server_resets > 0 OR client_retransmissions + server_retransmissions >= 2 OR (client_syns = 0 AND server_packets = 0)"
+SUSPECT = (
+    "client_resets + server_resets > 0 OR client_retransmissions + server_retransmissions >= 2 OR (client_syns = 0 AND server_packets = 0)"
+)
 REFERENCES = ("RFC 9293 section 3.10.7.1", "RFC 2992", "Linux net/ipv4/tcp_ipv4.c tcp_v4_send_reset()")
 
 TOGETHER_NS = 2_000_000_000
@@ -154,29 +156,15 @@ def _exhibits(connection: Connection, move: _Move) -> tuple[Exhibit, ...]:
         shown.append(exhibit(answers[0], connection, f"{move.home} answers: it knows the connection", move.home))
     note = f"the next bytes of the same connection, at {move.stranger}, which never saw it before"
     shown.append(exhibit(first_stray, connection, note, move.stranger))
-    for reset in move.resets[:1]:
-        shown.append(
-            exhibit(
-                reset,
-                connection,
-                f"{move.stranger} does not know the connection: RST, seq = the stray's ack",
-                move.stranger,
-            )
-        )
+    note = f"{move.stranger} does not know the connection: RST, seq = the stray's ack"
+    shown += [exhibit(reset, connection, note, move.stranger) for reset in move.resets[:1]]
     effects = [
         segment
         for segment in connection.resets
         if segment.sender == "client" and segment.seen_at(move.home) and segment.aligned_ns >= first_stray.aligned_ns
     ]
-    for reset in effects[:1]:
-        shown.append(
-            exhibit(
-                reset,
-                connection,
-                "an effect: the client's socket is gone, and the first backend's packet meets a RST",
-                move.home,
-            )
-        )
+    note = "an effect: the client's socket is gone, and the first backend's packet meets a RST"
+    shown += [exhibit(reset, connection, note, move.home) for reset in effects[:1]]
     return tuple(shown)
 
 

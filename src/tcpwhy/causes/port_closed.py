@@ -84,7 +84,9 @@ def _from_elsewhere(connection: Connection, reset: Segment) -> str | None:
     for place, sighting in reset.sightings.items():
         known = connection.topology.server_ttls.get((place, connection.views[place].server.ip), frozenset())
         if known and sighting.packet.ttl not in known:
-            return f"at {place} the RST has TTL {sighting.packet.ttl}, other packets of the server have {', '.join(map(str, sorted(known)))}"
+            return (
+                f"at {place} the RST has TTL {sighting.packet.ttl}, other packets of the server have {', '.join(map(str, sorted(known)))}"
+            )
     place = connection.places[-1]
     own = connection.topology.addresses.get(place, frozenset())
     if own and connection.views[place].server.ip not in own and reset.packet.vantage_point == place and _leaves(reset, place):

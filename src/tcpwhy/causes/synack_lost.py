@@ -323,7 +323,7 @@ def _beyond_the_captures(connection: Connection, syn_acks: list[Segment], *, sur
         basis="one place",
         where=(place, connection.client.ip),
         explanation=(
-            f"{connection.server} answered the SYN of {connection.client} {_times(len(syn_acks))}. The client repeated that SYN afterwards: "
+            f"{connection.server} answered the SYN of {connection.client} {_times(len(syn_acks))}. The client repeated that SYN: "
             "it had not received the answer." + _about_the_reset(connection)
         ),
         at_ns=syn_acks[0].aligned_ns,

@@ -12,6 +12,10 @@ SAME_PACKET_NS = 500_000_000
 ID 0 looks like the one before it."""
 
 
+BURST_NS = 1_000_000
+"""Equal packets so close together are one burst."""
+
+
 def match_segments(views: Mapping[str, View], places: Sequence[str], aligned: set[str]) -> list[Segment]:
     """The segments of both ends in the order of the common clock.
 
@@ -24,9 +28,25 @@ def match_segments(views: Mapping[str, View], places: Sequence[str], aligned: se
         for place in way:
             _add_place(own, [sighting for sighting in views[place].sightings if sighting.sender == side], place, aligned)
         segments.extend(own)
-    segments.sort(key=lambda segment: (segment.aligned_ns, segment.packet.frame))
+    witness = _best_witness(segments, places)
+
+    def order(segment: Segment) -> tuple[int, int]:
+        seen = segment.sightings.get(witness) or segment.first
+        return seen.aligned_ns, seen.packet.frame
+
+    segments.sort(key=order)
     _mark_retransmissions(segments)
     return segments
+
+
+def _best_witness(segments: Sequence[Segment], places: Sequence[str]) -> str:
+    """The place that saw most of both directions: within it order is certain, between places only as far as the clocks are known."""
+
+    def seen(place: str) -> tuple[int, int]:
+        counts = [sum(place in segment.sightings for segment in segments if segment.sender == side) for side in ("client", "server")]
+        return min(counts), sum(counts)
+
+    return max(places, key=seen)
 
 
 def _key(sighting: Sighting) -> Hashable:
@@ -46,8 +66,11 @@ def _add_place(segments: list[Segment], sightings: Sequence[Sighting], place: st
             if place not in segment.sightings and _same_time(segment.first, sighting, aligned)
         ]
         if candidates:
-            nearest = min(candidates, key=lambda segment: abs(segment.first.aligned_ns - sighting.aligned_ns))
-            nearest.sightings[place] = sighting
+            apart = {id(segment): abs(segment.first.aligned_ns - sighting.aligned_ns) for segment in candidates}
+            nearest_ns = min(apart.values())
+            # Equal packets of one burst keep their order; only time tells those of different bursts apart.
+            chosen = next(segment for segment in candidates if apart[id(segment)] <= nearest_ns + BURST_NS)
+            chosen.sightings[place] = sighting
         else:
             unmatched.append(sighting)
     known = list(segments)
