@@ -92,6 +92,35 @@ def test_many_connections_are_counted_and_the_json_is_named() -> None:
     assert len(text.splitlines()) < 80
 
 
+def test_possible_causes_of_the_same_connections_are_told_together() -> None:
+    shared = RuledOutCause("port-closed", "nobody refused it")
+    own = RuledOutCause("vip-missing", "there is no balancer")
+    log = Evidence("log", "gateway", "gateway/x.log", "timed out", line=7)
+    one = rehash_finding(cause="syn-lost", confidence="possible", title="one title", ruled_out=(shared, own), evidence=(log,))
+    two = rehash_finding(cause="synack-lost", confidence="possible", title="other title", ruled_out=(shared,), evidence=(log,))
+    text = render_report(report(rehash_finding(), one, two), [None, rehash_ladder(), rehash_ladder()], width=100, utc=True)
+    assert "\n2-3 possible   2 connections   2 causes fit\n" in text
+    assert "\n2  syn-lost\n   one title\n" in text
+    assert "\n3  synack-lost\n   other title\n" in text
+    for fact in ("from 2026-11-21", "gateway/x.log:7", "port-closed: nobody refused it", "vip-missing: there is no balancer"):
+        assert text.count(fact) == 1, fact
+    assert text.count("next     the routes") == 3
+
+
+def test_other_findings_of_the_same_connections_stand_alone() -> None:
+    text = render_report(report(rehash_finding(), rehash_finding(cause="syn-lost", confidence="likely")), [None, None])
+    assert "causes fit" not in text
+
+
+def test_many_packets_of_evidence_are_counted() -> None:
+    evidence = tuple(Evidence("packet", "gateway", "gateway/any.pcap", "a SYN", frame=100 + n) for n in range(50))
+    log = Evidence("log", "gateway", "gateway/x.log", "timed out", line=7)
+    text = render_report(report(rehash_finding(evidence=(*evidence, log))), [None])
+    assert text.count("#1") == 8
+    assert "… and 42 more; --json lists them all" in text
+    assert "gateway/x.log:7" in text
+
+
 def test_a_healthy_case_is_one_sentence_before_its_vantage_points() -> None:
     text = render_report(healthy_report(), [], width=100, utc=True)
     assert text.startswith("No connection failed: 142 connections examined, 61 packets of 3 vantage points read.\n\nvantage points")

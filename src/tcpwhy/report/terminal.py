@@ -28,6 +28,9 @@ NARROWEST, WIDEST = 60, 160
 CONNECTIONS_SHOWN = 8
 """Of one finding, and of the list of what is unexplained; the JSON lists all."""
 
+EVIDENCE_SHOWN = 8
+"""Packets that the ladder does not draw, and other facts, of one finding; the JSON lists all."""
+
 FILES_SHOWN = 4
 
 _INDENT = "   "
@@ -48,9 +51,13 @@ def render_report(
     """
     width = min(max(width, NARROWEST), WIDEST)
     blocks = []
-    for number, finding in enumerate(report.findings, 1):
-        ladder = ladders[number - 1] if number <= len(ladders) else None
-        blocks.append(_finding_lines(number, finding, ladder, width, utc, paint))
+    drawn = list(ladders) + [None] * (len(report.findings) - len(ladders))
+    for begin, end in _groups(report.findings):
+        if end - begin == 1:
+            blocks.append(_finding_lines(begin + 1, report.findings[begin], drawn[begin], width, utc, paint))
+        else:
+            ladder = next((one for one in drawn[begin:end] if one is not None), None)
+            blocks.append(_possible_lines(begin + 1, report.findings[begin:end], ladder, width, utc, paint))
     if report.unexplained:
         blocks.append(_unexplained_lines(report.unexplained, width, utc, paint))
     if not report.findings and not report.unexplained and not report.totals.failed:
@@ -137,18 +144,74 @@ def _finding_lines(number: int, finding: Finding, ladder: Ladder | None, width: 
         lines += ["", *_paragraph(finding.explanation, width)]
     if ladder is not None:
         lines += ["", *draw_ladder(ladder, width, utc=utc, paint=paint)]
-    drawn = {(cell.file, cell.frame) for row in ladder.rows for cell in row.cells} if ladder else set()
     details = _items("where", _place(finding), width, paint)
     details += _connection_lines(finding, width, utc, paint)
-    for evidence in finding.evidence:
-        if evidence.frame is None or (evidence.file, evidence.frame) not in drawn:
-            details += _items(_EVIDENCE_LABELS[evidence.kind], [_evidence_text(evidence)], width, paint)
+    details += _evidence_lines(finding.evidence, ladder, width, paint)
     details += _items("not", _ruled_out(finding.ruled_out), width, paint)
-    details += _items("next", map(shortened, finding.next_evidence), width, paint)
-    details += _items("mend", map(visible, finding.fix), width, paint)
+    return [*lines, "", *details, *_advice_lines(finding, width, paint)]
+
+
+def _groups(findings: Sequence[Finding]) -> list[tuple[int, int]]:
+    """Begin and end of each run of findings to tell together: possible causes of the very same connections."""
+    groups: list[tuple[int, int]] = []
+    for at, finding in enumerate(findings):
+        if groups:
+            begin, end = groups[-1]
+            first = findings[begin]
+            if finding.confidence == first.confidence == "possible" and finding.connections == first.connections:
+                groups[-1] = (begin, end + 1)
+                continue
+        groups.append((at, at + 1))
+    return groups
+
+
+def _possible_lines(number: int, findings: Sequence[Finding], ladder: Ladder | None, width: int, utc: bool, paint: Paint) -> list[str]:
+    """Several possible causes of the same connections: what was seen stands once, then each cause with what it alone has."""
+    first = findings[0]
+    heading = f"{number}-{number + len(findings) - 1}"
+    gap = " " * max(len(_INDENT) - len(heading), 1)
+    count = _count(first.connection_count, "connection")
+    lines = [f"{heading}{gap}{paint('possible', 'possible')}   {count}   {len(findings)} causes fit"]
+    if ladder is not None:
+        lines += ["", *draw_ladder(ladder, width, utc=utc, paint=paint)]
+    lines += ["", *_connection_lines(first, width, utc, paint)]
+    facts: dict[tuple[object, ...], Evidence] = {}
+    for one in (one for finding in findings for one in finding.evidence):
+        facts.setdefault((one.file, one.frame or one.line or one.text), one)
+    lines += _evidence_lines(list(facts.values()), ladder, width, paint)
+    for_all = [one for one in first.ruled_out if all(one in finding.ruled_out for finding in findings)]
+    lines += _items("not", _ruled_out(for_all), width, paint)
+    for at, finding in enumerate(findings, number):
+        lines += ["", f"{at:<{len(_INDENT)}}{paint('possible', visible(finding.cause))}", *_paragraph(finding.title, width)]
+        if finding.explanation and finding.explanation != finding.title:
+            lines += _paragraph(finding.explanation, width)
+        lines += _items("where", _place(finding), width, paint)
+        lines += _items("not", _ruled_out(one for one in finding.ruled_out if one not in for_all), width, paint)
+        lines += _advice_lines(finding, width, paint)
+    return lines
+
+
+def _evidence_lines(evidence: Sequence[Evidence], ladder: Ladder | None, width: int, paint: Paint) -> list[str]:
+    """What is not drawn in the ladder, as far as EVIDENCE_SHOWN goes."""
+    drawn = {(cell.file, cell.frame) for row in ladder.rows for cell in row.cells} if ladder else set()
+    wanted = [one for one in evidence if one.frame is None or (one.file, one.frame) not in drawn]
+    packets = [one for one in wanted if one.kind == "packet"]
+    others = [one for one in wanted if one.kind != "packet"]
+    lines = []
+    for kind in (packets, others):
+        for one in kind[:EVIDENCE_SHOWN]:
+            lines += _items(_EVIDENCE_LABELS[one.kind], [_evidence_text(one)], width, paint)
+        if len(kind) > EVIDENCE_SHOWN:
+            lines += _items("", [f"… and {len(kind) - EVIDENCE_SHOWN} more; --json lists them all"], width, paint)
+    return lines
+
+
+def _advice_lines(finding: Finding, width: int, paint: Paint) -> list[str]:
+    lines = _items("next", map(shortened, finding.next_evidence), width, paint)
+    lines += _items("mend", map(visible, finding.fix), width, paint)
     if finding.references:
-        details += _items("see", [visible("; ".join(finding.references))], width, paint)
-    return [*lines, "", *details]
+        lines += _items("see", [visible("; ".join(finding.references))], width, paint)
+    return lines
 
 
 _EVIDENCE_LABELS = {"packet": "packet", "state": "state", "log": "log", "counter": "counter"}
