@@ -75,6 +75,30 @@ def test_user_mode_linux_runs_the_same_scenarios(tmp_path: Path) -> None:
     assert all(case.kernel.startswith("6.1.") for case in cases)
 
 
+def test_kept_hosts_can_be_entered_until_they_were_looked_at(tmp_path: Path) -> None:
+    try:
+        lab.choose(frozenset(), "namespaces")
+    except lab.CannotRun as reason:
+        pytest.skip(str(reason))
+    seen: list[tuple[str, int, str]] = []
+
+    def look(runner: str, process: int, listing: str) -> None:
+        inside = ["nsenter", "-t", str(process), "-U", "--preserve-credentials", "-n", "-m", "-p", "-r"]
+        if os.geteuid() == 0:
+            inside = ["nsenter", "-t", str(process), "-n", "-m", "-p", "-r"]
+        done = subprocess.run([*inside, "ip", "netns", "list"], capture_output=True, text=True, check=True)
+        seen.append((runner, process, done.stdout))
+        assert done.stdout.split()[0] in listing
+
+    (case,) = lab.run_scenarios(["port-closed-healthy"], tmp_path, keep=look)
+    ((runner, process, names),) = seen
+    assert runner == "namespaces"
+    assert "client" in names
+    assert "server" in names
+    assert not Path(f"/proc/{process}").exists()
+    assert case.folder.is_dir()
+
+
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()

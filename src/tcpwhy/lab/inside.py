@@ -48,9 +48,15 @@ def run_entry(entry: dict[str, object], *, tag: str, keep: bool) -> None:
             scenario.story(world)
             world.finish()
             if keep:
+                write_report(scratch, report)
                 wait_while_kept(scratch)
     except Exception:  # noqa: BLE001  whatever it was stands in the report
         report["error"] = traceback.format_exc()
+    write_report(scratch, report)
+
+
+def write_report(scratch: Path, report: dict[str, object]) -> None:
+    """Says how the run went; the file is whole as soon as it is there."""
     (scratch / "report.json.part").write_text(json.dumps(report))
     (scratch / "report.json.part").rename(scratch / "report.json")
 
