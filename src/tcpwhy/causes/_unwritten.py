@@ -112,7 +112,7 @@ def _stale(connection: Connection) -> str | None:
 
 
 def _timestamps(connection: Connection) -> str | None:
-    if _unanswered_syn(connection) and any(syn.ts_value is not None for syn in connection.syns):
+    if _unanswered_syn(connection) and not connection.icmp and any(syn.ts_value is not None for syn in connection.syns):
         return "a SYN whose timestamp lies behind that of an older connection may be dropped without a word"
     return _stale(connection) if _kind(connection) is Kind.HALF_OPEN else None
 
@@ -173,6 +173,8 @@ def _unread_data(connection: Connection) -> str | None:
 
 
 def _vanished(connection: Connection) -> str | None:
+    if _unanswered_syn(connection) and connection.icmp:
+        return "a router says that the host cannot be reached: it may be gone"
     return "the other end may be gone" if _kind(connection) is Kind.SILENT else None
 
 

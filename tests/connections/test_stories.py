@@ -1,0 +1,146 @@
+"""Small stories, written packet by packet: joins, clocks, coverage, and what is a failure and what is none."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import tcpwhy
+from tcpwhy.diagnosis.finding import Report
+from tests.packets import START_NS, Tcp, exchange, shifted, write_pcap
+
+C, S = "10.0.0.9:40000", "10.0.0.1:80"
+
+
+def report(folder: Path, **narrowed: str) -> Report:
+    with tcpwhy.open_case(folder, index=False) as case:
+        return case.diagnosis(**narrowed).report  # type: ignore[arg-type]
+
+
+def test_clocks_apart_are_aligned_from_handshakes(tmp_path: Path) -> None:
+    seen = [segment for number in range(5) for segment in exchange(f"10.0.0.9:4000{number}", S, number * 50, isn=number * 10_000_000)]
+    write_pcap(tmp_path / "client/a.pcap", seen)
+    arrived = [dataclasses.replace(one, at_ms=one.at_ms + (0.3 if one.source != S else -0.3)) for one in seen]
+    write_pcap(tmp_path / "server/a.pcap", arrived, clock_s=-3600.25)
+    told = report(tmp_path)
+    assert told.totals.connections == 5
+    clocks = {place.name: place.clock for place in told.vantage_points}
+    client, server = clocks["client"], clocks["server"]
+    assert client is not None
+    assert server is not None
+    assert server.offset_s - client.offset_s == pytest.approx(-3600.25, abs=0.0005)
+    assert max(server.uncertainty_s, client.uncertainty_s) == pytest.approx(0.0003, abs=0.0001)
+
+
+def test_plain_nat_is_joined_by_numbers_and_both_addresses_are_told(tmp_path: Path) -> None:
+    inside = [*exchange(C, S)[:4], Tcp(5, S, C, "R", 501_001, ip_id=0)]
+    outside = [
+        dataclasses.replace(one, source=one.source.replace(C, "192.0.2.7:61001"), destination=one.destination.replace(C, "192.0.2.7:61001"))
+        for one in inside
+    ]
+    write_pcap(tmp_path / "client/a.pcap", inside)
+    write_pcap(tmp_path / "server/a.pcap", shifted(outside, 0.1, ttl=63))
+    told = report(tmp_path)
+    assert told.totals.connections == 1
+    assert told.totals.failed == 1
+    seen = told.findings[0].connections[0]
+    assert (seen.client, seen.server) == (C, S)
+    assert [(one.vantage_point, one.client) for one in seen.also_seen_as] == [("server", "192.0.2.7:61001")]
+
+
+def test_two_connections_of_one_millisecond_are_not_joined_by_their_timestamps(tmp_path: Path) -> None:
+    write_pcap(tmp_path / "client/a.pcap", exchange(C, S, isn=1000))
+    write_pcap(tmp_path / "server/a.pcap", exchange("10.0.0.9:40001", S, isn=77_000_000))
+    assert report(tmp_path).totals.connections == 2
+
+
+def test_offload_cuts_segments_differently_and_nothing_is_lost(tmp_path: Path) -> None:
+    big = exchange(C, S)
+    payload = b"POST / HTTP/1.1\r\n\r\n" + b"x" * 2881
+    sent = [*big[:3], dataclasses.replace(big[3], payload=payload)]
+    pieces = [
+        dataclasses.replace(big[3], seq=1001 + at, payload=payload[at : at + 1450], at_ms=3.2 + at / 1e5, ip_id=3 + at // 1450)
+        for at in (0, 1450)
+    ]
+    answer = dataclasses.replace(big[4], ack=1001 + len(payload))
+    write_pcap(tmp_path / "client/a.pcap", [*sent, answer])
+    write_pcap(tmp_path / "server/a.pcap", [*shifted(big[:3], 0.01), *pieces, dataclasses.replace(answer, at_ms=3.9)])
+    with tcpwhy.open_case(tmp_path, index=False) as case:
+        assert case.diagnosis().report.totals.failed == 0
+        (connection,) = case.find(f"{C}-{S}")
+    data = [segment for segment in connection.segments if segment.sender == "client" and segment.length]
+    assert len(data) == 1
+    assert data[0].seen_at("server")
+    assert len(data[0].covered["server"]) == 2
+    assert data[0].retransmits is None
+
+
+def test_a_syn_in_the_last_moment_of_a_capture_is_no_failure(tmp_path: Path) -> None:
+    write_pcap(tmp_path / "c.pcap", [*exchange(C, S), Tcp(900, "10.0.0.9:40009", S, "S", 5, ip_id=1)])
+    assert report(tmp_path).totals.failed == 0
+
+
+def test_a_syn_repeated_into_nothing_is_one_and_stays_open_at_one_place(tmp_path: Path) -> None:
+    tries = [Tcp(at, "10.0.0.9:40009", S, "S", 5, ip_id=number, stamps=(at, 0)) for number, at in enumerate((0, 1020, 3040))]
+    write_pcap(tmp_path / "c.pcap", sorted([*exchange(C, S, 5000), *tries], key=lambda one: one.at_ms))
+    told = report(tmp_path)
+    assert told.totals.failed == 1
+    assert {finding.confidence for finding in told.findings} == {"possible"}
+    assert {"syn-lost", "synack-lost", "reverse-path-filter", "accept-queue-overflow", "vip-missing"} <= {
+        one.cause for one in told.findings
+    }
+    assert all(finding.next_evidence for finding in told.findings)
+    assert told.unexplained[0].client == "10.0.0.9:40009"
+
+
+@pytest.mark.parametrize("closer", [C, S])
+def test_a_reset_after_everything_was_delivered_is_no_failure(tmp_path: Path, closer: str) -> None:
+    done = exchange(C, S)[:5]
+    acked = Tcp(5, C, S, "A", 1019, 501_020, ip_id=4)
+    other = S if closer == C else C
+    reset = Tcp(6, closer, other, "RA", 1019 if closer == C else 501_020, 501_020 if closer == C else 1019, ip_id=9)
+    write_pcap(tmp_path / "c.pcap", [*done, acked, reset])
+    assert report(tmp_path).totals.failed == 0
+
+
+def test_a_reset_before_the_answer_is_a_failure_that_one_place_does_not_explain(tmp_path: Path) -> None:
+    write_pcap(tmp_path / "c.pcap", [*exchange(C, S)[:4], Tcp(5, S, C, "R", 501_001)])
+    told = report(tmp_path)
+    assert (told.totals.failed, told.totals.explained) == (1, 0)
+    assert "mid-connection-rehash" in {one.cause for one in told.findings}
+
+
+def test_a_log_line_without_port_is_tied_by_time_and_says_so_and_others_are_left_over(tmp_path: Path) -> None:
+    write_pcap(tmp_path / "gw/c.pcap", [*exchange(C, S)[:4], Tcp(5, S, C, "R", 501_001)])
+    (tmp_path / "tcpwhy.toml").write_text('[vantage.gw]\nlog_timezone = "UTC"\n')
+    line = (
+        "{} [error] 1#1: *3 recv() failed (104: Connection reset by peer) while reading response header from upstream, "
+        'client: 10.9.9.9, server: x, request: "GET / HTTP/1.1", upstream: "http://10.0.0.1:80/", host: "x"\n'
+    )
+    moment = __import__("datetime").datetime.fromtimestamp(START_NS // 10**9, __import__("datetime").UTC)
+    later = moment.replace(hour=(moment.hour + 3) % 24)
+    (tmp_path / "gw/error.log").write_text(line.format(f"{moment:%Y/%m/%d %H:%M:%S}") + line.format(f"{later:%Y/%m/%d %H:%M:%S}"))
+    told = report(tmp_path)
+    lines = {
+        (one.line, "tied by time and address" in one.text) for finding in told.findings for one in finding.evidence if one.kind == "log"
+    }
+    left = [one.symptom for one in told.unexplained if "error.log:2" in one.symptom]
+    assert left
+    assert all(number != 2 for number, _ in lines)
+
+
+def test_since_and_until_and_connection_narrow_what_is_examined(tmp_path: Path) -> None:
+    first = [*exchange(C, S)[:4], Tcp(5, S, C, "R", 501_001)]
+    write_pcap(tmp_path / "c.pcap", [*first, *exchange("10.0.0.9:41000", S, 60_000, isn=9_000_000)])
+    assert report(tmp_path).totals.failed == 1
+    assert report(tmp_path, connection=f"{S}-{C}").totals.connections == 1
+    assert report(tmp_path, connection="10.0.0.9:41000-10.0.0.1:80").totals.failed == 0
+    assert report(tmp_path, since="2026-09-21T14:13:50+00:00").totals.failed == 0
+    assert report(tmp_path, until="2026-09-21T14:13:50+00:00").totals.failed == 1
+
+
+def test_the_same_input_gives_the_same_report(tmp_path: Path) -> None:
+    write_pcap(tmp_path / "c.pcap", [*exchange(C, S)[:4], Tcp(5, S, C, "R", 501_001)])
+    assert report(tmp_path) == report(tmp_path)

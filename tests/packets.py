@@ -1,0 +1,80 @@
+"""Segments in a few words go in, captures come out: for stories that no kernel needs to tell."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16}
+START_NS = 1_790_000_000_000_000_000
+MS = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Tcp:
+    """One segment; `at_ms` is since START_NS."""
+
+    at_ms: float
+    source: str
+    destination: str
+    flags: str
+    seq: int
+    ack: int = 0
+    payload: bytes = b""
+    ip_id: int = 0
+    ttl: int = 64
+    stamps: tuple[int, int] | None = None
+
+    def ip_packet(self) -> bytes:
+        """The IPv4 packet."""
+        (source, sport), (destination, dport) = (_end(self.source), _end(self.destination))
+        options = b"" if self.stamps is None else struct.pack(">BBBBII", 1, 1, 8, 10, *self.stamps)
+        flags = sum(FLAGS[letter] for letter in self.flags)
+        window = 0 if "R" in self.flags else 502
+        offset = (20 + len(options)) // 4 << 12
+        head = struct.pack(">HHIIHHHH", sport, dport, self.seq, self.ack, offset | flags, window, 0, 0)
+        body = head + options + self.payload
+        ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(body), self.ip_id, 0x4000, self.ttl, 6, 0, source, destination)
+        return ip + body
+
+
+def _end(text: str) -> tuple[bytes, int]:
+    host, _, port = text.rpartition(":")
+    return ipaddress.IPv4Address(host).packed, int(port)
+
+
+def write_pcap(path: Path, segments: Sequence[Tcp], *, clock_s: float = 0.0) -> Path:
+    """A nanosecond pcap of Ethernet frames; `clock_s` is how far this capture's clock is ahead."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    out = [struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 1)]
+    for segment in segments:
+        frame = b"\x02\0\0\0\0\x01\x02\0\0\0\0\x02\x08\0" + segment.ip_packet()
+        time_ns = START_NS + round(segment.at_ms * MS) + round(clock_s * 1e9)
+        out.append(struct.pack("<IIII", time_ns // 10**9, time_ns % 10**9, len(frame), len(frame)) + frame)
+    path.write_bytes(b"".join(out))
+    return path
+
+
+def shifted(segments: Sequence[Tcp], later_ms: float, *, ttl: int | None = None) -> list[Tcp]:
+    """The same segments as another place sees them, later."""
+    return [dataclasses.replace(one, at_ms=one.at_ms + later_ms, ttl=one.ttl if ttl is None else ttl) for one in segments]
+
+
+def exchange(client: str, server: str, at_ms: float = 0.0, *, isn: int = 1000, step_ms: float = 1.0) -> list[Tcp]:
+    """A whole HTTP exchange: handshake, request, answer, both FINs."""
+    request, answer = b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"
+    c, s = isn + 1, isn + 500_001
+    at = [at_ms + step_ms * number for number in range(8)]
+    return [
+        Tcp(at[0], client, server, "S", isn, ip_id=1, stamps=(10, 0)),
+        Tcp(at[1], server, client, "SA", s - 1, c, stamps=(90, 10)),
+        Tcp(at[2], client, server, "A", c, s, ip_id=2, stamps=(11, 90)),
+        Tcp(at[3], client, server, "PA", c, s, request, ip_id=3, stamps=(12, 90)),
+        Tcp(at[4], server, client, "PA", s, c + len(request), answer, ip_id=7, stamps=(91, 12)),
+        Tcp(at[5], client, server, "FA", c + len(request), s + len(answer), ip_id=4, stamps=(13, 91)),
+        Tcp(at[6], server, client, "FA", s + len(answer), c + len(request) + 1, ip_id=8, stamps=(92, 13)),
+        Tcp(at[7], client, server, "A", c + len(request) + 1, s + len(answer) + 1, ip_id=5, stamps=(14, 92)),
+    ]
