@@ -22,16 +22,18 @@ class Capture:
         self.path = path or host.folder / f"{interface}.pcap"
         self.lost = 0
         self._talk = host.scratch / f"tcpdump-{self.path.name}.txt"
-        command = ["tcpdump", "-i", interface, "-n", "-U", "-B", "16384", "-w", str(self.path)]
+        command = ["tcpdump", "-i", interface, "-n", "-U", "-B", "16384", "-w", "-"]
         if options.snap:
             command += ["-s", str(options.snap)]
         if interface == "any" and options.capture == "any-sll":
             command += ["-y", "LINUX_SLL"]
         if options.format in ("nano", "pcapng"):
             command += ["--time-stamp-precision=nano"]
-        command += ["-Z", "root"]  # the capture file belongs to whoever runs the lab
-        with self._talk.open("wb") as sink:
-            self._process = subprocess.Popen(host.command(command), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+        # The file is opened here and tcpdump stays root: it would give the file to another user, which only the real
+        # root may do.
+        command += ["-Z", "root"]
+        with self._talk.open("wb") as talk, self.path.open("wb") as capture:
+            self._process = subprocess.Popen(host.command(command), stdin=subprocess.DEVNULL, stdout=capture, stderr=talk)
 
     @classmethod
     def of_host(cls, host: Host, options: Options) -> list[Capture]:

@@ -58,8 +58,10 @@ def _unshare() -> list[str]:
 
 @cache
 def namespace_features() -> frozenset[str] | None:
-    """What the host's own kernel has, None where namespaces may not be made."""
+    """What the host's own kernel has, None where namespaces with tcpdump in them may not be made."""
     script = "mount -t tmpfs none /run && ip link set lo up && ip netns add probe || exit 9\n"
+    # tcpdump changes its user's groups, which a user namespace of an ordinary user forbids (user_namespaces(7))
+    script += "timeout 0.3 tcpdump -Z root -i lo -w - 2>&1 >/dev/null | grep -q 'listening on' || exit 9\n"
     script += "".join(f"( {probe} ) >/dev/null 2>&1 && echo {name}\n" for name, probe in PROBES.items())
     done = subprocess.run(
         [*_unshare(), "sh", "-c", script + "true"],
@@ -88,7 +90,9 @@ def choose(needs: frozenset[str], wanted: str = "auto") -> str:
             continue
         have = features()
         if have is None:
-            reasons.append("namespaces may not be made here" if name == "namespaces" else "linux.uml is not installed")
+            reasons.append(
+                "network namespaces with tcpdump in them may not be made here" if name == "namespaces" else "linux.uml is not installed"
+            )
         elif needs <= have:
             return name
         else:

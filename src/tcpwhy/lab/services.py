@@ -20,7 +20,7 @@ FILES = {"1k": 1_000, "20k": 20_000, "100k": 100_000}
 GO_SOURCE = Path(__file__).parent / "goproxy" / "main.go"
 
 NGINX_FRAME = """
-daemon off; master_process off; worker_processes 1; pid {folder}/nginx.pid;
+user root root; daemon off; master_process off; worker_processes 1; pid {folder}/nginx.pid;
 error_log {error_log} {level};
 events {{ worker_connections 1024; }}
 http {{

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 
@@ -20,7 +21,7 @@ def story(world: World) -> None:
     router = row.firewall
     folder = world.case / "router"
     folder.mkdir()
-    target = folder / "both.pcapng"
+    target = router.scratch / "both.pcapng"  # a dumpcap that gave up its rights cannot write into the case
     talk = router.scratch / "dumpcap.txt"
     with talk.open("wb") as sink:
         dumpcap = subprocess.Popen(
@@ -36,6 +37,7 @@ def story(world: World) -> None:
     load.mixed(42, 3)
     time.sleep(4)
     end_process(dumpcap)
+    shutil.copyfile(target, folder / "both.pcapng")
 
 
 def check(view: CaseView) -> Truth:
