@@ -13,7 +13,11 @@ __all__ = ["Case", "CaseError", "__version__", "open_case"]
 
 __version__ = "0.1.0"
 
-_HOMES = {"Case": ("tcpwhy.case", "Case"), "open_case": ("tcpwhy.case", "open_case"), "CaseError": ("tcpwhy.evidence", "EvidenceError")}
+_HOMES = {
+    "Case": ("tcpwhy.case", "Case"),
+    "open_case": ("tcpwhy.case", "open_case"),
+    "CaseError": ("tcpwhy.evidence", "EvidenceError"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,8 +13,10 @@ use std::io;
 const IDLE_NS: i64 = 130_000_000_000;
 /// The same for flows that both ends closed or one reset: TIME_WAIT is over (60 s, net/tcp.h TCP_TIMEWAIT_LEN), late packets are merged.
 const IDLE_CLOSED_NS: i64 = 10_000_000_000;
-/// How often idle flows are looked for, in time of the capture.
-const SWEEP_NS: i64 = 5_000_000_000;
+/// Flows looked at with each packet, round and round, whether they went idle: more than one packet can begin, so that none is left.
+const LOOKED_AT: usize = 2;
+/// Flows alive at once, at most: in a flood the ones next in turn are written out early, and merged at the end.
+const LIVE_MAX: usize = 200_000;
 /// First fragments remembered, so that later ones find their flow.
 const FRAGMENTS_KEPT: usize = 1024;
 
@@ -79,8 +81,8 @@ pub struct FlowTable<S: RowSink> {
     free: Vec<usize>,
     current: HashTable<usize>,
     fragments: VecDeque<(Address, Address, u32, usize, bool)>,
-    swept_ns: i64,
-    now_ns: i64,
+    /// The slot to be looked at next.
+    hand: usize,
     pub sink: S,
     pub log: FrameLog,
 }
@@ -92,8 +94,7 @@ impl<S: RowSink> FlowTable<S> {
             free: Vec::new(),
             current: HashTable::new(),
             fragments: VecDeque::new(),
-            swept_ns: i64::MIN,
-            now_ns: i64::MIN,
+            hand: 0,
             sink,
             log,
         }
@@ -111,14 +112,7 @@ impl<S: RowSink> FlowTable<S> {
             Inner::IcmpError(error) => self.icmp(packet, error, origin)?,
             Inner::Other | Inner::Malformed | Inner::Arp(_) => {}
         }
-        self.now_ns = self.now_ns.max(origin.time_ns);
-        if self.swept_ns == i64::MIN {
-            self.swept_ns = origin.time_ns;
-        } else if self.now_ns.saturating_sub(self.swept_ns) > SWEEP_NS {
-            self.swept_ns = self.now_ns;
-            self.sweep()?;
-        }
-        Ok(())
+        self.look_for_idle(origin.time_ns)
     }
 
     /// Writes out all that is alive.
@@ -290,15 +284,21 @@ impl<S: RowSink> FlowTable<S> {
         Ok(())
     }
 
-    fn sweep(&mut self) -> io::Result<()> {
-        for slot in 0..self.slots.len() {
-            let Some(Some(live)) = self.slots.get(slot) else {
+    /// Writes out flows that have been idle at `now_ns`; the time of one packet, so that a wild one does no lasting harm.
+    fn look_for_idle(&mut self, now_ns: i64) -> io::Result<()> {
+        for _ in 0..LOOKED_AT {
+            self.hand = if self.hand + 1 < self.slots.len() {
+                self.hand + 1
+            } else {
+                0
+            };
+            let Some(Some(live)) = self.slots.get(self.hand) else {
                 continue;
             };
-            let idle_ns = self.now_ns.saturating_sub(live.row.shared.last_ns.0);
+            let idle_ns = now_ns.saturating_sub(live.row.shared.last_ns.0);
             let closed = live.row.a.resets + live.row.b.resets > 0 || (live.row.a.fins > 0 && live.row.b.fins > 0);
-            if idle_ns > IDLE_NS || (closed && idle_ns > IDLE_CLOSED_NS) {
-                self.emit(slot)?;
+            if idle_ns > IDLE_NS || (closed && idle_ns > IDLE_CLOSED_NS) || self.live() > LIVE_MAX {
+                self.emit(self.hand)?;
             }
         }
         Ok(())

@@ -15,9 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Rows held in memory before they are written to partitions on disk.
-const HELD: usize = 200_000;
+const HELD: usize = 100_000;
 /// Partitions by tuple: a tuple's parts meet in one, and one of ten million flows still fits in memory.
 const PARTITIONS: usize = 64;
+/// Rows of a partition read at once.
+const SLICE: usize = 100_000;
+/// Rows of a tuple that a later part is compared with.
+const LOOKED_BACK: usize = 3;
 /// Rows of one row group.
 const GROUP: usize = 65_536;
 
@@ -92,8 +96,15 @@ impl RowStore {
             for (path, buffered) in std::mem::take(&mut self.partitions) {
                 let mut file = buffered.into_inner().map_err(|error| error.into_error())?;
                 file.seek(SeekFrom::Start(0))?;
-                let rows = read_spill(&mut BufReader::new(file))?;
                 std::fs::remove_file(&path)?;
+                let mut input = BufReader::new(file);
+                let mut rows = Vec::new();
+                while read_spill(&mut input, &mut rows)? {
+                    // More of the same flows may follow: the last rows of each tuple wait for it.
+                    let (done, waiting) = settled(rows);
+                    write_rows(&mut writer, &schema, done, &mut count)?;
+                    rows = waiting;
+                }
                 write_rows(&mut writer, &schema, rows, &mut count)?;
             }
         }
@@ -112,20 +123,20 @@ impl Drop for RowStore {
     }
 }
 
-fn read_spill(input: &mut impl Read) -> io::Result<Vec<Row>> {
+/// Appends rows from a spill file until `SLICE` more are held; false at its end.
+fn read_spill(input: &mut impl Read, rows: &mut Vec<Row>) -> io::Result<bool> {
     let broken = || {
         io::Error::new(
             io::ErrorKind::InvalidData,
             "a spill file was changed while it was in use",
         )
     };
-    let mut rows = Vec::new();
     let mut length = [0_u8; 4];
     let mut bytes = Vec::new();
-    loop {
+    for _ in 0..SLICE {
         match input.read_exact(&mut length) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(rows),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
             Err(error) => return Err(error),
         }
         bytes.clear();
@@ -135,10 +146,11 @@ fn read_spill(input: &mut impl Read) -> io::Result<Vec<Row>> {
         }
         rows.push(Row::get(&mut bytes.as_slice()).ok_or_else(broken)?);
     }
+    Ok(true)
 }
 
-/// Merges the parts of each flow. Parts of one tuple follow each other in time.
-pub fn merge_parts(mut rows: Vec<Row>) -> Vec<Row> {
+/// Merges the parts of each flow, which follow each other in time; in the order of tuples.
+fn merged_by_tuple(mut rows: Vec<Row>) -> Vec<Row> {
     rows.sort_by(|x, y| (x.tuple, x.shared.first_ns, &x.chains).cmp(&(y.tuple, y.shared.first_ns, &y.chains)));
     let mut merged: Vec<Row> = Vec::with_capacity(rows.len());
     for row in rows {
@@ -146,7 +158,7 @@ pub fn merge_parts(mut rows: Vec<Row>) -> Vec<Row> {
         let home = merged
             .iter_mut()
             .rev()
-            .take(3)
+            .take(LOOKED_BACK)
             .take_while(|kept| kept.tuple == row.tuple)
             .find(|kept| kept.continues_in(&row));
         match home {
@@ -154,6 +166,28 @@ pub fn merge_parts(mut rows: Vec<Row>) -> Vec<Row> {
             None => merged.push(row),
         }
     }
+    merged
+}
+
+/// Rows that nothing later can be merged with, and the last ones of each tuple.
+fn settled(rows: Vec<Row>) -> (Vec<Row>, Vec<Row>) {
+    let merged = merged_by_tuple(rows);
+    let tuples: Vec<_> = merged.iter().map(|row| row.tuple).collect();
+    let (mut done, mut waiting) = (Vec::new(), Vec::new());
+    for (at, row) in merged.into_iter().enumerate() {
+        let has_successors = tuples.get(at + LOOKED_BACK) == Some(&row.tuple);
+        if has_successors {
+            done.push(row)
+        } else {
+            waiting.push(row)
+        }
+    }
+    (done, waiting)
+}
+
+/// The rows of flows in the order of time, their parts merged.
+pub fn merge_parts(rows: Vec<Row>) -> Vec<Row> {
+    let mut merged = merged_by_tuple(rows);
     merged.sort_by_key(Row::order);
     merged
 }

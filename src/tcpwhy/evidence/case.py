@@ -92,9 +92,7 @@ class Evidence:
         """The case itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Close, whatever happened."""
         self.close()
 
@@ -175,8 +173,7 @@ def _finish(
         point.logs.sort()
     names = {point.name for point in kept}
     notes += [
-        f"tcpwhy.toml names the vantage point {name}, of which there is no evidence"
-        for name in sorted(set(settings.vantage) - names)
+        f"tcpwhy.toml names the vantage point {name}, of which there is no evidence" for name in sorted(set(settings.vantage) - names)
     ]
     return Evidence(Path(), kept, dict(settings.service), notes, losses)
 

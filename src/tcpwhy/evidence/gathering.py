@@ -122,9 +122,7 @@ class Gathering:
                 name = f"{parent}/{name}" if len(folders) > 1 and parent else group.paths[0].name
             self._point(name).captures += [path for path in group.paths if path not in self._point(name).captures]
             if len(group.paths) > 1:
-                self._point(name).notes.append(
-                    f"{len(group.paths)} captures are taken for one rotated set, by name and times"
-                )
+                self._point(name).notes.append(f"{len(group.paths)} captures are taken for one rotated set, by name and times")
         for path in dict.fromkeys(self._loose_logs):
             self._point(self._owner_of_log(path)).logs.append(path)
         for text, count in sorted(self._unknown.items()):
@@ -138,9 +136,7 @@ class Gathering:
         owners = [
             known
             for known in self.points
-            if name.startswith(known)
-            and name[len(known) :][:1] in (".", "-", "_")
-            and not name[len(known) + 1 :][:1].isdigit()
+            if name.startswith(known) and name[len(known) :][:1] in (".", "-", "_") and not name[len(known) + 1 :][:1].isdigit()
         ]
         return max(owners, key=len) if owners else name
 
@@ -190,9 +186,7 @@ class Gathering:
         if STATE in folders and point.state is None:
             point.state = self._state(point, {name: folder / STATE / name for name in _names(folder / STATE)})
         if STATE_BEFORE in folders and point.state_before is None:
-            point.state_before = self._state(
-                point, {name: folder / STATE_BEFORE / name for name in _names(folder / STATE_BEFORE)}
-            )
+            point.state_before = self._state(point, {name: folder / STATE_BEFORE / name for name in _names(folder / STATE_BEFORE)})
         if SOS in folders and point.state is None:
             files = {name: folder / path for path, name in SOSREPORT_FILES.items() if (folder / path).is_file()}
             point.state = self._state(point, files)

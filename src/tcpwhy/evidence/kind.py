@@ -38,9 +38,7 @@ HEAD = 8192
 """Bytes looked at."""
 
 CAPTURE_NAME = re.compile(r"\.(?:pcap|cap|pcapng|ntar|dmp)\d*(?:\.|$)", re.IGNORECASE)
-_LOG_NAME = re.compile(
-    r"(?:\.(?:log|ndjson|jsonl|out|err)(?:[.\-_]|$)|_log$|^(?:syslog|messages|error|stderr|stdout)\b)", re.I
-)
+_LOG_NAME = re.compile(r"(?:\.(?:log|ndjson|jsonl|out|err)(?:[.\-_]|$)|_log$|^(?:syslog|messages|error|stderr|stdout)\b)", re.I)
 _DATED = re.compile(
     rb"^.{0,120}?(?:\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d"
     rb"|\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d)|^\s*\{\s*\""
@@ -128,9 +126,7 @@ def text_kind(head: bytes, name: str) -> Kind:
         return "listing"
     if _LOG_NAME.search(plain_name(name)):
         return "log"
-    if any(_DATED.match(line[:400]) for line in lines) and not name.endswith(
-        (".md", ".toml", ".py", ".sh", ".html", ".expected.json")
-    ):
+    if any(_DATED.match(line[:400]) for line in lines) and not name.endswith((".md", ".toml", ".py", ".sh", ".html", ".expected.json")):
         return "log"
     return "unknown"
 

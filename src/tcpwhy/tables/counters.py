@@ -96,9 +96,7 @@ def parse_nstat(lines: Sequence[str], source: Source) -> Counters:
         if found is None or not 0 <= int(found.group(2)) < LARGEST:
             table.not_understood_count += 1
             continue
-        table.values[found.group(1)] = Counter(
-            found.group(1), int(found.group(2)), dataclasses.replace(source, line=number)
-        )
+        table.values[found.group(1)] = Counter(found.group(1), int(found.group(2)), dataclasses.replace(source, line=number))
     return table
 
 

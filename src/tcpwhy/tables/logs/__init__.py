@@ -124,9 +124,7 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
 class _File:
     """One log while it is read."""
 
-    def __init__(
-        self, source: Source, reading: LogReading, zone: zoneinfo.ZoneInfo | None, utc_offset_s: int | None
-    ) -> None:
+    def __init__(self, source: Source, reading: LogReading, zone: zoneinfo.ZoneInfo | None, utc_offset_s: int | None) -> None:
         self.number = 0
         self._source = source
         self._reading = reading
@@ -206,8 +204,7 @@ class _File:
             if not self._full:
                 self._full = True
                 reading.losses.append(
-                    f"{self._source.file}: more than {MOST_EVENTS} lines speak of connections;"
-                    f" from line {number} they are counted only"
+                    f"{self._source.file}: more than {MOST_EVENTS} lines speak of connections; from line {number} they are counted only"
                 )
             return
         parsed = self._with_session(parsed)

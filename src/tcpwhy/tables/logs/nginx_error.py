@@ -27,13 +27,9 @@ _PREFIX = re.compile(
 _CONNECTED = re.compile(r"(client|proxy) (\S{1,80}) connected to (\S{1,80})$", re.ASCII)
 _ERRNO = re.compile(r"\((\d{1,4}): ", re.ASCII)
 _CLIENT = re.compile(r", client: (\S{1,80}?)(?:,|$)", re.ASCII)
-_UPSTREAM = re.compile(
-    r', upstream: "(?:[a-z]{1,12}://)?(\[[0-9a-fA-F:.%]{2,64}\]:\d{1,5}|[0-9.]{7,15}:\d{1,5})', re.ASCII
-)
+_UPSTREAM = re.compile(r', upstream: "(?:[a-z]{1,12}://)?(\[[0-9a-fA-F:.%]{2,64}\]:\d{1,5}|[0-9.]{7,15}:\d{1,5})', re.ASCII)
 _LUA_TO = re.compile(r"when (?:connecting to|reading from|writing to) (\S{1,80}?)(?:,|$)", re.ASCII)
-_CALL = re.compile(
-    r"\b(?:connect|recv|recvmsg|send|sendmsg|readv|writev|sendfile|read|write|SSL_\w+|epoll_wait|kevent|peek)\(\)"
-)
+_CALL = re.compile(r"\b(?:connect|recv|recvmsg|send|sendmsg|readv|writev|sendfile|read|write|SSL_\w+|epoll_wait|kevent|peek)\(\)")
 
 _ERRNOS: dict[int, What] = {
     111: "refused",
