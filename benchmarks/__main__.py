@@ -105,9 +105,7 @@ def benchmark(folder: Path, megabytes: int, rounds: int, seed: int) -> str:
             runs[contender.name].append(run(contender.command))
             if contender.name == "tcpwhy index" and not index_bytes(folder):
                 raise SystemExit(f"benchmark: tcpwhy left no index in {folder / '.tcpwhy'}")
-    starts = {
-        contender.name: median(run(contender.start).cpu_s for _ in range(rounds)) for contender in field
-    }
+    starts = {contender.name: median(run(contender.start).cpu_s for _ in range(rounds)) for contender in field}
     drop_index(folder)
     run((str(TCPWHY), "index", str(capture)))
     size = capture.stat().st_size

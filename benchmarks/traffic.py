@@ -174,9 +174,7 @@ def write_capture(path: Path, size_bytes: int, seed: int = 1, concurrent: int = 
         serial += 1
         packets_of_it = conversation(chance, stock, begin_us)
         # Clients from 10.32.0.0 up call 10.64.0.1 to .40, no 4-tuple twice in 3 thousand million.
-        ends = Ends(
-            0x0A200000 + (serial // 50_000) % 65_536, 10_000 + serial % 50_000, 0x0A400001 + serial % 40, 80
-        )
+        ends = Ends(0x0A200000 + (serial // 50_000) % 65_536, 10_000 + serial % 50_000, 0x0A400001 + serial % 40, 80)
         first = next(packets_of_it)
         heapq.heappush(live, (first.time_us, serial, first, packets_of_it, ends))
 

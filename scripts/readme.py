@@ -21,13 +21,9 @@ def demo_report() -> str:
     """
     environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1", "TZ": "UTC"}
     program = Path(sys.executable).with_name(DEMO[0])
-    done = subprocess.run(
-        [program, *DEMO[1:]], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([program, *DEMO[1:]], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != FOUND_A_FAILURE:
-        raise SystemExit(
-            f"`{' '.join(DEMO)}` exited with {done.returncode}, expected {FOUND_A_FAILURE}\n{done.stderr}"
-        )
+        raise SystemExit(f"`{' '.join(DEMO)}` exited with {done.returncode}, expected {FOUND_A_FAILURE}\n{done.stderr}")
     return done.stdout
 
 

@@ -88,8 +88,7 @@ def summary(suites: list[Suite]) -> str:
     rows = ["", "summary"]
     for suite in suites:
         rows.append(
-            f"  {suite.name:<12}{suite.passed:>6} passed {suite.failed:>5} failed {suite.skipped:>5} skipped"
-            f" {suite.seconds:>7.0f} s"
+            f"  {suite.name:<12}{suite.passed:>6} passed {suite.failed:>5} failed {suite.skipped:>5} skipped {suite.seconds:>7.0f} s"
         )
         rows.extend(f"    skipped: {reason}" for reason in suite.reasons)
         if suite.status != 0 and suite.failed == 0:

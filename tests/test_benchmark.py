@@ -58,9 +58,7 @@ def test_measuring_tells_status_and_use() -> None:
     assert failed["cpu_s"] > 0
     assert failed["wall_s"] > 0
     code = [sys.executable, "-I", "-S", "benchmarks/measure.py", sys.executable, "-c", "b'x' * 200_000_000"]
-    used = json.loads(
-        subprocess.run(code, capture_output=True, check=True, cwd=Path(__file__).parent.parent).stdout
-    )
+    used = json.loads(subprocess.run(code, capture_output=True, check=True, cwd=Path(__file__).parent.parent).stdout)
     assert used["peak_kib"] * 1024 > 200_000_000
     assert used["floor_kib"] * 1024 < 50_000_000
 

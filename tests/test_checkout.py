@@ -107,9 +107,7 @@ def test_missing_packages_are_named_where_they_may_not_be_installed(tmp_path: Pa
 
 
 def test_the_package_list_is_well_formed() -> None:
-    rows = [
-        line.split() for line in (ROOT / ".ci/debian-packages").read_text().splitlines() if line[:1] != "#"
-    ]
+    rows = [line.split() for line in (ROOT / ".ci/debian-packages").read_text().splitlines() if line[:1] != "#"]
     assert all(len(row) == 2 for row in rows), rows
     assert rows == sorted(rows)
 

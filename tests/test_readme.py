@@ -46,9 +46,7 @@ def test_the_report_names_the_incident() -> None:
 def test_a_report_replaces_the_one_before() -> None:
     text = "a\n<!-- demo -->\nold\n<!-- /demo -->\nb\n"
     once = with_report(text, "\nnew  \n")
-    assert once == (
-        "a\n<!-- demo -->\n```text\n$ tcpwhy diagnose examples/gateway-502\nnew\n```\n<!-- /demo -->\nb\n"
-    )
+    assert once == ("a\n<!-- demo -->\n```text\n$ tcpwhy diagnose examples/gateway-502\nnew\n```\n<!-- /demo -->\nb\n")
     assert with_report(once, "new") == once
     with pytest.raises(ValueError, match="once each"):
         with_report("no markers", "new")
@@ -56,9 +54,7 @@ def test_a_report_replaces_the_one_before() -> None:
 
 def test_the_python_example_runs_and_finds_the_failure() -> None:
     example = block("python", "<!-- example -->")
-    done = subprocess.run(
-        [sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout.startswith("confirmed mid-connection-rehash - ")
@@ -80,13 +76,9 @@ def test_options_shown_exist(command: str) -> None:
 
 def test_causes_named_as_working_are_those_that_exist() -> None:
     today = TEXT[TEXT.index("## What it finds today") : TEXT.index("## Commands")]
-    not_yet = {
-        name for row in today.splitlines() if "not yet" in row for name in re.findall(r"`([a-z-]+)`", row)
-    }
+    not_yet = {name for row in today.splitlines() if "not yet" in row for name in re.findall(r"`([a-z-]+)`", row)}
     exist = {
-        file.stem.replace("_", "-")
-        for file in (ROOT / "src/tcpwhy/causes").glob("*.py")
-        if (file.read_text().find("def examine(") >= 0)
+        file.stem.replace("_", "-") for file in (ROOT / "src/tcpwhy/causes").glob("*.py") if (file.read_text().find("def examine(") >= 0)
     }
     assert exist
     for cause in exist:

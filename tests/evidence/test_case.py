@@ -21,8 +21,7 @@ def make(root: Path, files: dict[str, bytes | str]) -> Path:
 
 def told(evidence: Evidence) -> dict[str, list[str]]:
     return {
-        point.name: [evidence.shown(path) for path in [*point.captures, *point.logs]]
-        + (["state"] if point.state else [])
+        point.name: [evidence.shown(path) for path in [*point.captures, *point.logs]] + (["state"] if point.state else [])
         for point in evidence.vantage_points
     }
 

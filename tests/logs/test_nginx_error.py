@@ -1,16 +1,13 @@
 """Lines as nginx 1.22.1 wrote them."""
 
-# ruff: noqa: E501 (the lines are as the programs write them)
+
 
 import pytest
 
 from tcpwhy.tables.logs.nginx_error import parse, unfinished
 
 P = "2026/11/21 06:59:55 [error] 1080#1080: "
-TAIL = (
-    ', client: 10.0.0.9, server: example.test, request: "GET /x HTTP/1.1", upstream: "http://10.0.1.2:8081/x",'
-    ' host: "example.test"'
-)
+TAIL = ', client: 10.0.0.9, server: example.test, request: "GET /x HTTP/1.1", upstream: "http://10.0.1.2:8081/x", host: "example.test"'
 
 CASES = [
     ("connect() failed (111: Connection refused) while connecting to upstream", "refused", True),
@@ -65,22 +62,16 @@ def test_failures_towards_the_upstream(text: str, kind: str, failing: bool) -> N
 
 
 def test_upstream_that_is_a_name_or_an_ipv6_address() -> None:
-    found = parse(
-        P + '*2 no live upstreams while connecting to upstream, client: ::1, server: a, upstream: "http://dead/x"'
-    )
+    found = parse(P + '*2 no live upstreams while connecting to upstream, client: ::1, server: a, upstream: "http://dead/x"')
     assert found is not None
     assert (found.kind, found.remote, found.client, found.failing) == ("other", None, "::1", True)
-    found = parse(
-        P + '*2 recv() failed (104: x) while reading upstream, client: fd00::9, upstream: "http://[fd00:0::1]:80/"'
-    )
+    found = parse(P + '*2 recv() failed (104: x) while reading upstream, client: fd00::9, upstream: "http://[fd00:0::1]:80/"')
     assert found is not None
     assert (found.remote, found.client) == ("[fd00::1]:80", "fd00::9")
 
 
 def test_lua_sockets_name_whom_they_meant_to_reach() -> None:
-    found = parse(
-        P + "*9 lua tcp socket connect timed out, when connecting to 10.0.0.7:6379, client: 10.0.0.9, server: a"
-    )
+    found = parse(P + "*9 lua tcp socket connect timed out, when connecting to 10.0.0.7:6379, client: 10.0.0.9, server: a")
     assert found is not None
     assert (found.kind, found.remote, found.about) == ("timeout_connecting", "10.0.0.7:6379", "upstream")
     found = parse(P + '*9 lua tcp socket connect timed out, client: 10.0.0.9, server: a, request: "GET / HTTP/1.1"')

@@ -1,6 +1,6 @@
 """Whole logs: wrappers, zones, sessions, damage."""
 
-# ruff: noqa: E501 (the lines are as the programs write them)
+
 
 import gzip
 import json
@@ -54,9 +54,7 @@ def test_wrappers_are_taken_off_and_their_zone_counts(tmp_path: Path) -> None:
         "kubectl": f"[pod/gw-1/gateway] 2023-05-05T17:33:07.669794202Z {GO_TIMED}",
         "rfc3339 syslog": f"2023-05-05T19:33:07.669794202+02:00 host gateway[12]: {GO_TIMED}",
         "elastic": json.dumps({"_source": {"@timestamp": "2023-05-05T17:33:07.669794202Z", "message": GO_TIMED}}),
-        "zap": json.dumps({"ts": "2023-05-05T17:33:07.669794202Z", "msg": "upstream", "error": GO}).replace(
-            ">", "\\u003e"
-        ),
+        "zap": json.dumps({"ts": "2023-05-05T17:33:07.669794202Z", "msg": "upstream", "error": GO}).replace(">", "\\u003e"),
     }
     for name, line in wrapped.items():
         reading = read(tmp_path / "x.log", line + "\n")
@@ -112,9 +110,7 @@ def test_broken_header_over_several_lines(tmp_path: Path) -> None:
     p = "2026/11/21 07:00:00 [error] 9#9: "
     text = (
         p + '*30 broken header: "GET / HTTP/1.0\r\nHost: x\r\n\r\n" while reading PROXY protocol, client: 127.0.0.1,'
-        " server: 127.0.0.1:18001\n"
-        + p
-        + "*31 connect() failed (111: Connection refused) while connecting to upstream,"
+        " server: 127.0.0.1:18001\n" + p + "*31 connect() failed (111: Connection refused) while connecting to upstream,"
         ' client: 127.0.0.1, upstream: "http://127.0.0.1:1/"\n'
     )
     reading = read(tmp_path / "x.log", text)

@@ -91,9 +91,7 @@ def test_nginx(tmp_path: Path, fault: str) -> None:
         (tmp_path / "nginx.conf").write_text(
             f"daemon off; master_process off; pid {tmp_path}/pid; error_log {tmp_path}/error.log info;\n"
             "events {}\nhttp { access_log off;\n"
-            + "".join(
-                f"{kind}_temp_path {tmp_path};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-            )
+            + "".join(f"{kind}_temp_path {tmp_path};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
             + f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:{upstream}; }} }} }}\n",
             encoding="ascii",
         )

@@ -138,9 +138,9 @@ def test_sockets_of_this_host_read_from_ss_and_from_proc() -> None:
     st.lists(
         st.one_of(
             st.text(max_size=80),
-            st.tuples(
-                st.sampled_from(SS.splitlines() + PROC.splitlines()), st.integers(0, 120), st.text(max_size=9)
-            ).map(lambda part: part[0][: part[1]] + part[2] + part[0][part[1] + 2 :]),
+            st.tuples(st.sampled_from(SS.splitlines() + PROC.splitlines()), st.integers(0, 120), st.text(max_size=9)).map(
+                lambda part: part[0][: part[1]] + part[2] + part[0][part[1] + 2 :]
+            ),
         ),
         max_size=12,
     )
