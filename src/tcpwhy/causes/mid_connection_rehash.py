@@ -115,8 +115,11 @@ def _move_to(connection: Connection, stranger: str) -> _Move | None:
 
 
 def _doubt(connection: Connection, move: _Move) -> str | None:
-    """Why the two places may have seen the same way at different times."""
+    """Why the two places may have seen the same way at different times, or the move may be an effect of something else."""
     topology = connection.topology
+    first = move.strays[0]
+    if first.retransmits is not None and first.retransmits.seen_at(move.home) and first.retransmits in move.history:
+        return f"{move.home} had fallen silent before: what went elsewhere repeats what it had received and not acknowledged"
     for place in (move.home, move.stranger):
         if not topology.aligned[place]:
             return f"the clock of {place} could not be aligned with the others, so that the order of events is unknown"

@@ -82,7 +82,7 @@ def _from_elsewhere(connection: Connection, reset: Segment) -> str | None:
     if reached.missing_at is not None and reached.doubt is None:
         return f"the RST came although the SYN never reached {reached.missing_at}"
     for place, sighting in reset.sightings.items():
-        known = connection.topology.server_ttls.get((place, connection.views[place].server.ip), frozenset())
+        known = connection.topology.server_ttls.get((place, sighting.packet.source.ip), frozenset())
         if known and sighting.packet.ttl not in known:
             return (
                 f"at {place} the RST has TTL {sighting.packet.ttl}, other packets of the server have {', '.join(map(str, sorted(known)))}"

@@ -110,7 +110,9 @@ def _attempt(connection: Connection) -> Verdict:
     nearest_place = connection.places[0]
     at_client = connection.is_client_host(nearest_place)
     arrived = [segment for segment, one in zip(syn_acks, fates, strict=True) if one.missing_at is None]
-    lost = [segment for segment, one in zip(syn_acks, fates, strict=True) if one.missing_at is not None]
+    # Absence counts only where nothing speaks against it: the capture ran, is complete, and lies on the way.
+    lost = [segment for segment, one in zip(syn_acks, fates, strict=True) if one.missing_at is not None and one.doubt is None]
+    doubtful = [one for one in fates if one.missing_at is not None and one.doubt is not None]
     too_late = bool(lost) and bool(arrived) and _repeated_between(connection, lost[0], arrived[0])
     if arrived and at_client and not too_late:
         if len(connection.places) == 1 or arrived[0] is syn_acks[0]:
@@ -120,8 +122,17 @@ def _attempt(connection: Connection) -> Verdict:
             (exhibit(arrived[0], connection, "arrived", connection.places[0]),),
         )
     if lost:
-        nearest = min((one for one in fates if one.missing_at is not None), key=lambda one: connection.places.index(one.last_seen))
-        return _between(connection, lost, nearest.last_seen, nearest.missing_at or "", nearest.doubt)
+        sure = [one for one in fates if one.missing_at is not None and one.doubt is None]
+        nearest = min(sure, key=lambda one: connection.places.index(one.last_seen))
+        return _between(connection, lost, nearest.last_seen, nearest.missing_at or "")
+    if doubtful and not arrived and (at_client or not connection.syns[1:]):
+        one = doubtful[0]
+        return Open(
+            f"the SYN-ACK is not in the capture of {one.missing_at}, but {one.doubt}",
+            (f"capture at {one.missing_at} again, complete, while it happens",),
+            (exhibit(syn_acks[0], connection, "the SYN-ACK"),),
+            one.between,
+        )
     return _beyond_the_captures(connection, syn_acks, surely=at_client is False)
 
 
@@ -143,14 +154,10 @@ def _late_at_the_client(connection: Connection, syn_acks: list[Segment]) -> Verd
     return RuledOut(f"the SYN-ACK arrived at {connection.places[0]}", (exhibit(answer, connection, "arrived"),))
 
 
-def _between(connection: Connection, syn_acks: list[Segment], last: str, missing: str, doubt: str | None) -> Verdict:
+def _between(connection: Connection, syn_acks: list[Segment], last: str, missing: str) -> Verdict:
     """Two places: one saw the SYN-ACK, the next towards the client did not."""
     syn = connection.syns[0]
     repeats = [again for again in connection.syns[1:] if again.aligned_ns - syn_acks[0].aligned_ns > CROSSING_NS]
-    if doubt is not None and not repeats:
-        return Open(f"the SYN-ACK is not in the capture of {missing}, but {doubt}",
-                    (f"capture at {missing} again, complete, while it happens",), (exhibit(syn_acks[0], connection, "the SYN-ACK"),),
-                    (last, missing))  # fmt: skip
     exhibits = [exhibit(syn, connection, f"the SYN as {missing} saw it", missing if syn.seen_at(missing) else None)]
     exhibits += [exhibit(segment, connection, f"the SYN-ACK at {last}; {missing} never saw it", last) for segment in syn_acks[:3]
                  if segment.seen_at(last)]  # fmt: skip

@@ -10,10 +10,10 @@ import duckdb
 
 from tcpwhy import _core
 from tcpwhy.connections.clocks import ClockFit, Link, align_clocks, handshake_links, packet_links, timestamp_link
-from tcpwhy.connections.connection import Connection, IcmpError, View
+from tcpwhy.connections.connection import SIDES, Connection, IcmpError, View
 from tcpwhy.connections.packet import Endpoint, Packet, Side, Sighting, packets_from_rows
 from tcpwhy.connections.segments import match_segments
-from tcpwhy.connections.topology import Topology, learn, server_ttls
+from tcpwhy.connections.topology import Topology, learn, learn_passages, server_ttls
 from tcpwhy.connections.triage import want
 from tcpwhy.tables.flows import query
 from tcpwhy.tables.index import VantageIndex
@@ -71,6 +71,11 @@ class Assembly:
         self._learned = learn(db, self.names)
         self._basis = dict(query(db, "SELECT x, min(basis) FROM pair GROUP BY x"))
         self._server_ttls = server_ttls(db, self.names)
+        self._sees_syns: dict[str, frozenset[Side]] = {
+            self.names[vantage]: frozenset(side for side, count in zip(SIDES, counts, strict=True) if count)
+            for vantage, *counts in query(db, "SELECT vantage, sum(client_syns), sum(server_syn_acks) FROM flow GROUP BY 1")
+        }
+        self._passages = self._learn_passages()
         self.topology = self._topology()
 
     def connections(self, numbers: Sequence[int]) -> dict[int, Connection]:
@@ -80,6 +85,7 @@ class Assembly:
         for number, flow in flows:
             members.setdefault(number, []).append(flow)
         self._align(members)
+        self._passages = self._learn_passages()
         self.topology = self._topology()
         built = {number: self._build(number, own) for number, own in sorted(members.items())}
         self._relate(built)
@@ -211,6 +217,27 @@ class Assembly:
         fit = self.clocks.get(place)
         return time_ns - fit.offset_ns(time_ns) if fit else time_ns
 
+    def _learn_passages(self):  # type: ignore[no-untyped-def]
+        windows = {index.name: self._window(index) for index in self.indexes}
+        offsets = {name: fit.mean_offset_ns for name, fit in self.clocks.items()}
+        return learn_passages(self.db, self.names, windows, offsets)
+
+    def _windows(self, index: VantageIndex) -> tuple[tuple[int, int], ...]:
+        """When each file of a capture began and ended, aligned."""
+        spans = [(file.begin_ns, file.end_ns) for file in index.files]
+        return tuple(
+            (self.aligned_ns(index.name, begin), self.aligned_ns(index.name, end))
+            for begin, end in spans
+            if begin is not None and end is not None
+        )
+
+    def _window(self, index: VantageIndex) -> tuple[int, int] | None:
+        """When a capture began and ended, aligned."""
+        first, last = index.first_ns, index.last_ns
+        if first is None or last is None:
+            return None
+        return self.aligned_ns(index.name, first), self.aligned_ns(index.name, last)
+
     def _topology(self) -> Topology:
         by_server, by_ip, before = self._learned
         running: dict[str, tuple[int, int] | None] = {}
@@ -224,10 +251,7 @@ class Assembly:
         )
         claims: dict[str, set[str]] = {}
         for number, index in enumerate(self.indexes):
-            first, last = index.first_ns, index.last_ns
-            running[index.name] = (
-                None if first is None or last is None else (self.aligned_ns(index.name, first), self.aligned_ns(index.name, last))
-            )
+            running[index.name] = self._window(index)
             if index.dropped:
                 lossy[index.name] = f"the capture says that it dropped {index.dropped} packets"
             elif unseen.get(number):
@@ -238,11 +262,15 @@ class Assembly:
         return Topology(
             names=tuple(self.names),
             running=running,
+            windows={index.name: self._windows(index) for index in self.indexes},
+            sees_syns=self._sees_syns,
             aligned={name: name in self.clocks or len(self.names) == 1 for name in self.names},
             lossy=lossy,
             addresses=self._addresses,
             arp_claims={ip: frozenset(macs) for ip, macs in claims.items()},
             server_ttls=self._server_ttls,
+            passages=self._passages[0],
+            group_passages=self._passages[1],
             by_server=by_server,
             by_server_ip=by_ip,
             before=before,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections import Counter
 from collections.abc import Sequence
 
-from tcpwhy.connections.connection import Connection, Segment
+from tcpwhy.connections.connection import SIDES, Connection, Segment
 from tcpwhy.connections.packet import ACK, FIN, RST, SYN, Side, other_side, seq_before, seq_distance
 
 SECOND_NS = 1_000_000_000
@@ -169,11 +170,11 @@ class _Progress:
         return max(0, seq_distance(self.acked, self.data_end))
 
 
-def _progress(connection: Connection, until: Segment | None = None) -> dict[Side, _Progress]:
+def _progress(segments: Sequence[Segment], until: Segment | None = None) -> dict[Side, _Progress]:
     """Both ends' progress; data sent before `until`, acknowledgments at any time."""
     progress: dict[Side, _Progress] = {"client": _Progress(), "server": _Progress()}
     reached = False
-    for segment in connection.segments:
+    for segment in segments:
         reached = reached or segment is until
         mine, other = progress[segment.sender], progress[other_side(segment.sender)]
         if segment.length and not reached and not segment.is_reset and not is_tls_alert(segment):
@@ -186,9 +187,9 @@ def _progress(connection: Connection, until: Segment | None = None) -> dict[Side
             other.acked = segment.ack
     # What was never acknowledged at all counts from its first byte, once the other end was heard.
     for side, own in progress.items():
-        heard = any(segment.sender != side for segment in connection.segments)
+        heard = any(segment.sender != side for segment in segments)
         if own.acked is None and own.data_end is not None and heard:
-            own.acked = next(segment.seq for segment in connection.segments if segment.sender == side and segment.length)
+            own.acked = next(segment.seq for segment in segments if segment.sender == side and segment.length)
     return progress
 
 
@@ -196,7 +197,7 @@ def _reset(connection: Connection) -> Failure | None:
     if not connection.resets:
         return None
     reset = connection.resets[0]
-    progress = _progress(connection, until=reset)
+    progress = _progress(connection.segments, until=reset)
     evidence: list[Segment] = []
     symptom = ""
     for side, own in progress.items():
@@ -208,6 +209,10 @@ def _reset(connection: Connection) -> Failure | None:
         if question is not None:
             symptom = f"the {reset.sender} sent RST before the client's request was answered"
             evidence.append(question)
+    goes_on = _goes_on(connection, reset)
+    if not symptom and goes_on is not None:
+        symptom = f"a RST in the name of the {reset.sender} ended the connection, and the {reset.sender} goes on sending"
+        evidence.append(goes_on)
     if not symptom and _reset_at_birth(connection, reset):
         symptom = "the handshake's last ACK, or what followed it, was answered with RST"
     if not symptom:
@@ -243,6 +248,32 @@ def _unanswered_request(connection: Connection, end: Segment) -> Segment | None:
     return None
 
 
+def _goes_on(connection: Connection, reset: Segment) -> Segment | None:
+    """Data that the end which is said to have sent the RST sends afterwards: the real end never reset the connection.
+
+    None where the end that got the RST had closed before, or had its HTTP answer and was idle: it was done, and the RST met what was left
+    (a pool drops such a connection without an error).
+    """
+    speaker: Segment | None = None
+    for segment in connection.segments:
+        if segment is reset:
+            break
+        if segment.is_fin and segment.sender != reset.sender:
+            return None
+        if segment.length and (speaker is None or speaker.sender != segment.sender):
+            speaker = segment
+    if speaker is not None and speaker.sender == reset.sender and speaker.packet.payload.startswith(b"HTTP/1."):
+        return None
+    return next(
+        (
+            segment
+            for segment in connection.segments
+            if segment.sender == reset.sender and segment.length and segment.aligned_ns > reset.aligned_ns and not segment.is_reset
+        ),
+        None,
+    )
+
+
 def _reset_at_birth(connection: Connection, reset: Segment) -> bool:
     """A stateless RST right behind the handshake, before the server said anything and although the client had not closed."""
     if reset.sender != "server" or not reset.packet.is_stateless_reset or not connection.syn_acks:
@@ -254,29 +285,37 @@ def _reset_at_birth(connection: Connection, reset: Segment) -> bool:
     return soon and not spoke and not closed
 
 
+def _heard_at_home(connection: Connection, side: Side) -> list[Segment]:
+    """The connection as this end itself met it: what the place nearest to it saw, if both directions pass there.
+
+    An ACK that was sent and strayed to another host is in some capture, and yet the end that waits for it hears nothing.
+    """
+    homes = Counter(segment.first.vantage_point for segment in connection.segments if segment.sender == side and not segment.is_reset)
+    for home, _ in homes.most_common(1):
+        seen = [segment for segment in connection.segments if segment.seen_at(home)]
+        if any(segment.sender != side for segment in seen):
+            return seen
+    return connection.segments
+
+
 def _silent(connection: Connection) -> Failure | None:
-    progress = _progress(connection)
-    for side in ("client", "server"):
+    for side in SIDES:
+        segments = _heard_at_home(connection, side)
+        progress = _progress(segments)
         own = progress[side]
-        last_heard = max(
-            (
-                segment.aligned_ns
-                for segment in connection.segments
-                # What the other end repeats says only that it, too, hears nothing.
-                if segment.sender != side and segment.retransmits is None
-            ),
-            default=connection.segments[0].aligned_ns,
-        )
-        if not any(segment.sender != side for segment in connection.segments):
+        # What the other end repeats says only that it, too, hears nothing.
+        heard = [segment for segment in segments if segment.sender != side and segment.retransmits is None]
+        last_heard = max((segment.aligned_ns for segment in heard), default=segments[0].aligned_ns)
+        if not any(segment.sender != side for segment in segments):
             # One direction only was captured: what is repeated counts once nothing new is sent any more.
-            new = [segment for segment in connection.segments if segment.length and segment.retransmits is None]
+            new = [segment for segment in segments if segment.length and segment.retransmits is None]
             last_heard = new[-1].aligned_ns if new else last_heard
         tries = [
             segment
-            for segment in connection.segments
+            for segment in segments
             if segment.sender == side
             and segment.aligned_ns > last_heard
-            and ((segment.length and segment.retransmits is not None) or _is_probe(connection, segment, own))
+            and ((segment.length and segment.retransmits is not None) or _is_probe(segment, own))
         ]
         outstanding = own.unacknowledged or (own.acked is None and own.data_end is not None)
         probing = bool(tries) and not tries[-1].length
@@ -292,9 +331,8 @@ def _silent(connection: Connection) -> Failure | None:
     return None
 
 
-def _is_probe(connection: Connection, segment: Segment, own: _Progress) -> bool:
+def _is_probe(segment: Segment, own: _Progress) -> bool:
     """A keep-alive probe: one sequence number behind what was sent, with no byte or one (RFC 9293 section 3.8.4)."""
-    del connection
     if segment.flags & (SYN | FIN | RST) or segment.length > 1 or own.data_end is None:
         return False
     return segment.seq == (own.data_end - 1) & 0xFFFF_FFFF

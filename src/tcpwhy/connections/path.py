@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tcpwhy.connections.connection import Connection, Segment
+from tcpwhy.connections.packet import SYN
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,30 +25,57 @@ class Fate:
 
 
 def fate(connection: Connection, segment: Segment) -> Fate:
-    """Follows a segment along the places of its connection and those that connections towards the same server reach."""
-    if segment.sender == "server":
-        order = tuple(reversed(connection.places))
-        seen = [place for place in order if segment.seen_at(place)]
-        last = seen[-1]
-        behind = order[order.index(last) + 1 :]
-        end = connection.client.ip
-    else:
-        seen = [place for place in connection.places if segment.seen_at(place)]
-        last = seen[-1]
-        server = connection.views[last].server
-        reached = connection.topology.beyond(last, server.ip, server.port)
-        own = connection.places[connection.places.index(last) + 1 :]
-        others = [place for place in reached if place not in connection.places]
-        others.sort(key=lambda place: (sum(connection.topology.is_before(other, place) for other in others), place))
-        behind = (*own, *others)
-        end = str(server)
+    """Follows a segment along the places of its connection and those that connections towards the same server reach.
+
+    Absence counts only where the packets of that direction are known to pass: where those of all healthy connections did, or on the host
+    of the end that the segment was sent to.
+    """
+    order = connection.places if segment.sender == "client" else tuple(reversed(connection.places))
+    last = [place for place in order if segment.seen_at(place)][-1]
+    server = connection.views[last].server
+    behind = _behind(connection, segment, order, last)
+    end = str(server) if segment.sender == "client" else connection.client.ip
     if not behind:
         return Fate(last, None, (last, end))
-    missing = behind[0]
+    topology = connection.topology
+    on_way = [place for place in behind if _is_passed(connection, segment, last, place)]
+    if on_way:
+        return Fate(last, on_way[0], (last, on_way[0]), _doubt(connection, segment, (on_way[0],)), behind)
+    if segment.sender == "client" and topology.some_pass("client", last, server.ip, server.port) and _sees(connection, segment, behind):
+        return Fate(last, behind[0], (last, end), _doubt(connection, segment, behind), behind)
+    doubt = f"{behind[0]} is not known to lie on the way of the {segment.sender}'s packets: others did not pass it either"
+    return Fate(last, behind[0], (last, end), doubt, behind)
+
+
+def _behind(connection: Connection, segment: Segment, order: tuple[str, ...], last: str) -> tuple[str, ...]:
+    """Captured places that may lie behind the last one that saw the segment, nearest to it first."""
+    topology = connection.topology
+    own = order[order.index(last) + 1 :]
+    if segment.sender == "server":
+        return own
+    server = connection.views[last].server
+    others = [place for place in topology.beyond(last, server.ip, server.port) if place not in connection.places]
+    others.sort(key=lambda place: (sum(topology.is_before(other, place) for other in others), place))
+    return (*own, *others)
+
+
+def _is_passed(connection: Connection, segment: Segment, last: str, place: str) -> bool:
+    """True where packets of this direction, once seen at `last`, are known to pass `place`."""
     topology = connection.topology
     server = connection.views[last].server
-    between = (last, end) if segment.sender == "client" and topology.alternatives(last, server.ip, server.port) else (last, missing)
-    return Fate(last, missing, between, _doubt(connection, segment, behind), behind)
+    if not _sees(connection, segment, (place,)):
+        return False
+    passes = topology.passes(segment.sender, last, place, server.ip, server.port)
+    if passes is not None:
+        return passes
+    if segment.sender == "server":
+        return place in connection.views and connection.is_client_host(place) is True
+    return server.ip in topology.addresses.get(place, frozenset())
+
+
+def _sees(connection: Connection, segment: Segment, places: tuple[str, ...]) -> bool:
+    """True where each of these captures holds packets of this direction and kind at all."""
+    return all(segment.sender in connection.topology.sees_syns.get(place, frozenset()) or not segment.flags & SYN for place in places)
 
 
 def _doubt(connection: Connection, segment: Segment, behind: tuple[str, ...]) -> str | None:

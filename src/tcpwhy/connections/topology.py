@@ -7,10 +7,15 @@ from collections.abc import Mapping, Sequence
 
 import duckdb
 
+from tcpwhy.connections.packet import Side
 from tcpwhy.tables.flows import query
 
-MARGIN_NS = 500_000_000
-"""A capture counts as running at a moment only if it runs so much before and after it, clocks being uncertain."""
+ENOUGH = 8
+"""So many healthy connections must have passed a place, and all of them, before the absence of another one there says anything: fewer
+may all have met the same one of several backends by chance."""
+
+ENOUGH_OF_PORT = 20
+"""The same for connections of one port, where those of other ports went elsewhere."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,6 +29,30 @@ class Siblings:
     """By vantage point: how many it saw that no other place behind it did."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Passage:
+    """Of the healthy connections towards a server that one place saw in one direction: how many another place saw in that direction."""
+
+    total: int
+    seen: int
+
+    @property
+    def is_complete(self) -> bool:
+        """All of them: the other place lies on the way of that direction."""
+        return self.total > 0 and self.seen == self.total
+
+
+NO_PASSAGE = Passage(0, 0)
+
+
+def _told(of_port: Passage, of_address: Passage) -> bool | None:
+    if of_address.is_complete and of_address.total >= ENOUGH:
+        return True
+    if of_port.is_complete and of_port.total >= ENOUGH_OF_PORT:
+        return True
+    return None if of_address.is_complete or not of_address.total else False
+
+
 @dataclasses.dataclass(slots=True)
 class Topology:
     """What the healthy connections teach about the ways that the failed ones should have gone."""
@@ -31,6 +60,10 @@ class Topology:
     names: tuple[str, ...]
     running: Mapping[str, tuple[int, int] | None]
     """By vantage point: when its capture began and ended, aligned; None without capture."""
+    windows: Mapping[str, tuple[tuple[int, int], ...]]
+    """The same for each file by itself: between rotated files some may be missing."""
+    sees_syns: Mapping[str, frozenset[Side]]
+    """By vantage point: whose SYNs and SYN-ACKs it saw of any connection; a capture's filter may leave out either."""
     aligned: Mapping[str, bool]
     """By vantage point: its clock is related to the common one."""
     lossy: Mapping[str, str]
@@ -41,6 +74,10 @@ class Topology:
     """By IPv4 address: hardware addresses that answered ARP for it, anywhere in the case."""
     server_ttls: Mapping[tuple[str, str], frozenset[int]]
     """By vantage point and server address: the TTLs of established connections' packets from it, as seen there."""
+    passages: Mapping[tuple[Side, str, str, str, int], Passage]
+    """By sender, place, other place, server address and port as the first place saw them (port 0: any)."""
+    group_passages: Mapping[tuple[Side, str, str, int], Passage]
+    """By sender, place, server address and port: how many of the connections were seen at any place beyond."""
     by_server: Mapping[tuple[str, str, int], Siblings]
     """By vantage point, server address and port as seen there."""
     by_server_ip: Mapping[tuple[str, str], Siblings]
@@ -72,12 +109,19 @@ class Topology:
         """True where `place` lies nearer to the clients than `other` in most connections that both saw."""
         return self.before.get((place, other), 0) > self.before.get((other, place), 0)
 
+    def passes(self, sender: Side, place: str, other: str, server_ip: str, server_port: int) -> bool | None:
+        """Whether `sender`'s packets seen at `place` pass `other`, by healthy connections; None where too few of them tell."""
+        exact = self.passages.get((sender, place, other, server_ip, server_port), NO_PASSAGE)
+        return _told(exact, self.passages.get((sender, place, other, server_ip, 0), NO_PASSAGE))
+
+    def some_pass(self, sender: Side, place: str, server_ip: str, server_port: int) -> bool | None:
+        """The same for all places beyond taken together: backends behind one address, parallel routers."""
+        exact = self.group_passages.get((sender, place, server_ip, server_port), NO_PASSAGE)
+        return _told(exact, self.group_passages.get((sender, place, server_ip, 0), NO_PASSAGE))
+
     def was_running(self, place: str, aligned_ns: int) -> bool:
-        """True where the capture of a place surely ran at a moment of the common clock."""
-        window = self.running.get(place)
-        if window is None:
-            return False
-        return window[0] - MARGIN_NS <= aligned_ns <= window[1] + MARGIN_NS
+        """True where the capture of a place surely ran at a moment of the common clock: between packets of one of its files."""
+        return any(begin_ns <= aligned_ns <= end_ns for begin_ns, end_ns in self.windows.get(place, ()))
 
 
 def server_ttls(db: duckdb.DuckDBPyConnection, names: Sequence[str]) -> dict[tuple[str, str], frozenset[int]]:
@@ -151,3 +195,57 @@ def learn(
         found.append({key: Siblings(sum(at.values()), at, alone_at) for key, (_, at, alone_at) in grouped.items()})
     by_ip = {(place, ip): siblings for (place, ip, _), siblings in found[1].items()}
     return found[0], by_ip, before
+
+
+def learn_passages(
+    db: duckdb.DuckDBPyConnection, names: Sequence[str], windows: Mapping[str, tuple[int, int] | None], offsets_ns: Mapping[str, int]
+) -> tuple[dict[tuple[Side, str, str, str, int], Passage], dict[tuple[Side, str, str, int], Passage]]:
+    """Which places the packets of healthy connections pass, by direction: `Topology.passages` and `group_passages`.
+
+    A connection counts for a pair of places where it began while both captures ran (`windows`, aligned; `offsets_ns`, each clock minus
+    the common one).
+    """
+    query(db, "CREATE OR REPLACE TABLE ran (vantage INTEGER, begin_ns BIGINT, end_ns BIGINT, offset_ns BIGINT)")
+    for number, name in enumerate(names):
+        window = windows.get(name)
+        if window is not None:
+            query(db, "INSERT INTO ran VALUES (?, ?, ?, ?)", (number, *window, offsets_ns.get(name, 0)))
+    pairs: dict[tuple[Side, str, str, str, int], Passage] = {}
+    groups: dict[tuple[Side, str, str, int], Passage] = {}
+    for side, nearer in (("client", "b.x = here.vantage AND b.y = there.vantage"), ("server", "b.y = here.vantage AND b.x = there.vantage")):
+        for port in ("server_port", "0"):
+            sql = f"""
+                WITH healthy AS (
+                    SELECT DISTINCT connection FROM flow JOIN member USING (id)
+                    WHERE client_packets > client_syns + client_resets AND server_packets > server_resets
+                       OR client_packets > 3 AND client_syns <= 1 AND client_retransmissions < 3
+                       OR server_packets > 3 AND server_syn_acks <= 1 AND server_retransmissions < 3
+                ),
+                sent AS (
+                    SELECT connection, vantage, any_value(server_ip) AS server_ip, any_value({port})::INTEGER AS server_port,
+                        min({side}_first_ns) - any_value(offset_ns) AS at_ns
+                    FROM flow JOIN member USING (id) JOIN healthy USING (connection) JOIN ran USING (vantage)
+                    WHERE {side}_packets > {side}_resets GROUP BY connection, vantage
+                ),
+                matched AS (
+                    SELECT here.connection, here.vantage AS x, there.vantage AS y, here.server_ip, here.server_port,
+                        sent.connection IS NOT NULL AS seen
+                    FROM sent here JOIN ran there ON there.vantage <> here.vantage
+                        AND here.at_ns BETWEEN there.begin_ns AND there.end_ns
+                    JOIN before_count b ON {nearer}
+                    LEFT JOIN before_count r ON r.x = b.y AND r.y = b.x
+                    LEFT JOIN sent ON sent.connection = here.connection AND sent.vantage = there.vantage
+                    WHERE b.n > coalesce(r.n, 0)
+                )
+            """
+            of_pairs = "SELECT x, y, server_ip, server_port, count(*), count(*) FILTER (seen) FROM matched GROUP BY ALL"
+            for x, y, ip, server_port, total, seen in query(db, f"{sql} {of_pairs}"):
+                pairs[side, names[x], names[y], ip, server_port] = Passage(total, seen)  # type: ignore[index]
+            of_groups = """
+                SELECT x, server_ip, server_port, count(*), count(*) FILTER (anywhere) FROM (
+                    SELECT x, server_ip, server_port, connection, bool_or(seen) AS anywhere FROM matched GROUP BY ALL
+                ) GROUP BY ALL
+            """
+            for x, ip, server_port, total, seen in query(db, f"{sql} {of_groups}"):
+                groups[side, names[x], ip, server_port] = Passage(total, seen)  # type: ignore[index]
+    return pairs, groups

@@ -24,6 +24,7 @@ RESET_WITH_SOMETHING_OPEN = f"""(
              OR coalesce(server_payload_last_ns >= client_payload_last_ns, false)
              OR client_last_payload = {TLS_ALERT}
              OR server_resets = 0 AND client_payload_last_ns IS NOT NULL AND client_last_payload <> {HTTP_REQUEST})
+        AND NOT coalesce(server_payload_last_ns > server_reset_ns, false) AND NOT coalesce(client_payload_last_ns > client_reset_ns, false)
         AND NOT (server_ack_end IS NULL AND client_payload_last_ns IS NOT NULL)
         AND NOT (client_ack_end IS NULL AND server_payload_last_ns IS NOT NULL)
     )

@@ -70,6 +70,19 @@ class FileSummary(msgspec.Struct, frozen=True):
     interfaces: tuple[InterfaceSummary, ...]
 
 
+    @property
+    def begin_ns(self) -> int | None:
+        """Its first record, or earlier where the capture itself says when it was started."""
+        starts = [interface.start_ns for interface in self.interfaces if interface.start_ns is not None]
+        return min([*starts, *([] if self.first_ns is None else [self.first_ns])], default=None)
+
+    @property
+    def end_ns(self) -> int | None:
+        """Its last record, or later where the capture itself says when it was stopped."""
+        ends = [interface.end_ns for interface in self.interfaces if interface.end_ns is not None]
+        return max([*ends, *([] if self.last_ns is None else [self.last_ns])], default=None)
+
+
 class ArpClaim(msgspec.Struct, frozen=True):
     """A hardware address that claimed an IPv4 address in ARP, and where that was first seen."""
 
@@ -118,27 +131,17 @@ class VantageIndex(msgspec.Struct, frozen=True):
     @property
     def first_ns(self) -> int | None:
         """When the earliest file begins, by the vantage point's clock."""
-        return min((at for file in self.files for at in [_begin(file)] if at is not None), default=None)
+        return min((at for file in self.files for at in [file.begin_ns] if at is not None), default=None)
 
     @property
     def last_ns(self) -> int | None:
         """When the latest file ends: its last record, or later where the capture itself says when it was stopped."""
-        return max((at for file in self.files for at in [_end(file)] if at is not None), default=None)
+        return max((at for file in self.files for at in [file.end_ns] if at is not None), default=None)
 
     @property
     def dropped(self) -> int:
         """Packets that the captures themselves say they lost."""
         return sum(interface.dropped or 0 for file in self.files for interface in file.interfaces)
-
-
-def _begin(file: FileSummary) -> int | None:
-    starts = [interface.start_ns for interface in file.interfaces if interface.start_ns is not None]
-    return min([*starts, *([] if file.first_ns is None else [file.first_ns])], default=None)
-
-
-def _end(file: FileSummary) -> int | None:
-    ends = [interface.end_ns for interface in file.interfaces if interface.end_ns is not None]
-    return max([*ends, *([] if file.last_ns is None else [file.last_ns])], default=None)
 
 
 def slug(name: str) -> str:
