@@ -27,7 +27,8 @@ def tolerated(case: lab.LabCase) -> set[Ends]:
     """Connections on which neither verdict is wrong."""
     listed = case.truth["tolerated"]
     assert isinstance(listed, list)
-    return {(entry["client"], entry["server"]) if isinstance(entry, dict) else (entry[0], entry[1]) for entry in listed}
+    ends = [str(entry).partition("-") for entry in listed]
+    return {(client, server) for client, _, server in ends}
 
 
 def said(report: Report) -> dict[Ends, set[Said]]:

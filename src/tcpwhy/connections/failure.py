@@ -251,19 +251,13 @@ def _unanswered_request(connection: Connection, end: Segment) -> Segment | None:
 def _goes_on(connection: Connection, reset: Segment) -> Segment | None:
     """Data that the end which is said to have sent the RST sends afterwards: the real end never reset the connection.
 
-    None where the end that got the RST had closed before, or had its HTTP answer and was idle: it was done, and the RST met what was left
-    (a pool drops such a connection without an error).
+    None where the end that got the RST had closed before: then it was done, and the RST met what was left.
     """
-    speaker: Segment | None = None
     for segment in connection.segments:
         if segment is reset:
             break
         if segment.is_fin and segment.sender != reset.sender:
             return None
-        if segment.length and (speaker is None or speaker.sender != segment.sender):
-            speaker = segment
-    if speaker is not None and speaker.sender == reset.sender and speaker.packet.payload.startswith(b"HTTP/1."):
-        return None
     return next(
         (
             segment
