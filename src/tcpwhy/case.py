@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tcpwhy import _core
-from tcpwhy.evidence import Evidence, EvidenceError, VantagePoint, open_evidence
+from tcpwhy.evidence import Evidence, EvidenceError, VantagePoint, open_evidence, plain_text
 from tcpwhy.tables.index import VantageIndex, ensure_index, index_home
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Case:
     def __init__(self, evidence: Evidence, *, index: bool, progress: Progress | None) -> None:
         """Use `tcpwhy.open_case()`."""
         self.evidence = evidence
+        for point in evidence.vantage_points:
+            point.name = plain_text(point.name)
         self._keep = index
         self._progress = progress
         self._undo = contextlib.ExitStack()
@@ -140,7 +142,7 @@ class Case:
 
     def files_of(self, index: VantageIndex) -> list[str]:
         """The names of a vantage point's captures, as reports print them."""
-        return [self.evidence.shown(path) for path in index.paths]
+        return [plain_text(self.evidence.shown(path)) for path in index.paths]
 
     # ---- tables
 

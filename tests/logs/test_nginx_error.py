@@ -1,7 +1,5 @@
 """Lines as nginx 1.22.1 wrote them."""
 
-
-
 import pytest
 
 from tcpwhy.tables.logs.nginx_error import parse, unfinished

@@ -1,7 +1,5 @@
 """Whole logs: wrappers, zones, sessions, damage."""
 
-
-
 import gzip
 import json
 import time

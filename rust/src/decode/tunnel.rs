@@ -127,10 +127,9 @@ pub(super) fn udp<'a>(packet: &mut Packet<'a>, bytes: Bytes<'a>) -> Next<'a> {
     }
 }
 
-/// VXLAN (RFC 7348 section 5): flag I is set, all others are not, but for the group policy's G (draft-smith-vxlan-group-policy-05
-/// section 2.1); then the network in bytes 4 to 6.
+/// VXLAN (RFC 7348 section 5): flag I is set, reserved flags are ignored on receipt; then the network in bytes 4 to 6.
 fn vxlan<'a>(packet: &mut Packet<'a>, header: &[u8; 8], body: Bytes<'a>) -> Next<'a> {
-    if header[0] & !0x80 != 0x08 || body.length < 8 + 14 {
+    if header[0] & 0x08 == 0 || body.length < 8 + 14 {
         return other(packet);
     }
     packet.tunnels.network_id = u32::from_be_bytes([0, header[4], header[5], header[6]]);
@@ -144,7 +143,7 @@ fn geneve<'a>(packet: &mut Packet<'a>, header: &[u8; 8], body: Bytes<'a>) -> Nex
     let whole = body.length as usize >= length;
     // A control message (O) carries no packet of the network.
     if header[0] >> 6 != 0
-        || header[1] & !0x40 != 0
+        || header[1] & 0x80 != 0
         || !whole
         || !matches!(carried, ether::BRIDGED | ether::IPV4 | ether::IPV6)
     {

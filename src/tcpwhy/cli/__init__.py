@@ -88,8 +88,9 @@ def _unexpected(error: Exception) -> int:
     case_error = getattr(importlib.import_module("tcpwhy"), "CaseError", None)
     if case_error is not None and isinstance(error, case_error):
         return _complain(error.where, error.what, error.hint)
-    if isinstance(error, OSError) and error.filename is not None:
-        return _complain(str(error.filename), (error.strerror or str(error)).lower(), None)
+    if isinstance(error, OSError):
+        where = "files" if error.filename is None else str(error.filename)
+        return _complain(where, (error.strerror or str(error)).lower(), None)
     if os.environ.get("TCPWHY_DEBUG") == "1":
         traceback.print_exception(error)
     else:

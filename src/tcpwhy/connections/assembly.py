@@ -13,7 +13,7 @@ from tcpwhy.connections.clocks import ClockFit, Link, align_clocks, handshake_li
 from tcpwhy.connections.connection import SIDES, Connection, IcmpError, View
 from tcpwhy.connections.packet import Endpoint, Packet, Side, Sighting, packets_from_rows
 from tcpwhy.connections.segments import match_segments
-from tcpwhy.connections.topology import Topology, learn, learn_passages, server_ttls
+from tcpwhy.connections.topology import Passages, Topology, learn, learn_passages, server_ttls
 from tcpwhy.connections.triage import want
 from tcpwhy.tables.flows import query
 from tcpwhy.tables.index import VantageIndex
@@ -217,7 +217,7 @@ class Assembly:
         fit = self.clocks.get(place)
         return time_ns - fit.offset_ns(time_ns) if fit else time_ns
 
-    def _learn_passages(self):  # type: ignore[no-untyped-def]
+    def _learn_passages(self) -> Passages:
         windows = {index.name: self._window(index) for index in self.indexes}
         offsets = {name: fit.mean_offset_ns for name, fit in self.clocks.items()}
         return learn_passages(self.db, self.names, windows, offsets)

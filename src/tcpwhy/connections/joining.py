@@ -23,7 +23,8 @@ def join_flows(db: duckdb.DuckDBPyConnection) -> None:
     """Makes the tables `pair` (x, y, basis) and `member` (id, connection): `connection` is the smallest flow id in it.
 
     Flows with one 5-tuple join on one equal anchor: the client's ISN; else, where one of them has no SYN, on both directions' numbers
-    lying near each other; so do flows of one client port towards different servers. Flows whose addresses differ otherwise (NAT) need two: both ISNs; the client's ISN and a (TSval, TSecr) pair; a payload
+    lying near each other; so do flows of one client port towards different servers. Flows whose addresses differ
+    otherwise (NAT) need two: both ISNs; the client's ISN and a (TSval, TSecr) pair; a payload
     anchor and another, or one and a (TSval, TSecr) pair. Ranges alone, or timestamps alone, never join: connections opened in the same
     millisecond between the same hosts share them.
     """
@@ -103,7 +104,8 @@ def join_flows(db: duckdb.DuckDBPyConnection) -> None:
                 AND (shared >= 2 OR list_has_any(x.timestamp_anchors, y.timestamp_anchors))
         )
         SELECT x, y, min(basis) AS basis FROM (
-            FROM same_isn UNION ALL FROM near UNION ALL FROM same_client UNION ALL FROM both_isn UNION ALL FROM isn_and_timestamps UNION ALL FROM payload
+            FROM same_isn UNION ALL FROM near UNION ALL FROM same_client
+            UNION ALL FROM both_isn UNION ALL FROM isn_and_timestamps UNION ALL FROM payload
         ) GROUP BY x, y ORDER BY x, y
         """,
     )

@@ -44,6 +44,9 @@ class Passage:
 
 NO_PASSAGE = Passage(0, 0)
 
+Passages = tuple[dict[tuple[Side, str, str, str, int], Passage], dict[tuple[Side, str, str, int], Passage]]
+"""By pair of places, and by place for all beyond together: see `Topology`."""
+
 
 def _told(of_port: Passage, of_address: Passage) -> bool | None:
     if of_address.is_complete and of_address.total >= ENOUGH:
@@ -199,7 +202,7 @@ def learn(
 
 def learn_passages(
     db: duckdb.DuckDBPyConnection, names: Sequence[str], windows: Mapping[str, tuple[int, int] | None], offsets_ns: Mapping[str, int]
-) -> tuple[dict[tuple[Side, str, str, str, int], Passage], dict[tuple[Side, str, str, int], Passage]]:
+) -> Passages:
     """Which places the packets of healthy connections pass, by direction: `Topology.passages` and `group_passages`.
 
     A connection counts for a pair of places where it began while both captures ran (`windows`, aligned; `offsets_ns`, each clock minus
@@ -212,7 +215,10 @@ def learn_passages(
             query(db, "INSERT INTO ran VALUES (?, ?, ?, ?)", (number, *window, offsets_ns.get(name, 0)))
     pairs: dict[tuple[Side, str, str, str, int], Passage] = {}
     groups: dict[tuple[Side, str, str, int], Passage] = {}
-    for side, nearer in (("client", "b.x = here.vantage AND b.y = there.vantage"), ("server", "b.y = here.vantage AND b.x = there.vantage")):
+    for side, nearer in (
+        ("client", "b.x = here.vantage AND b.y = there.vantage"),
+        ("server", "b.y = here.vantage AND b.x = there.vantage"),
+    ):
         for port in ("server_port", "0"):
             sql = f"""
                 WITH healthy AS (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tcpwhy.connections.assembly import Assembly
 from tcpwhy.diagnosis.finding import Clock, VantagePointReport
 from tcpwhy.diagnosis.telling import iso
+from tcpwhy.evidence import plain_text
 from tcpwhy.tables.flows import query
 from tcpwhy.tables.index import FileSummary, VantageIndex
 
@@ -37,7 +38,7 @@ def _place(case: Case, point: VantagePoint, index: VantageIndex | None, assembly
     clock = None
     if fit is not None:
         clock = Clock(fit.mean_offset_ns / 1e9, fit.uncertainty_ns / 1e9, fit.relative_to)
-    files = [*(case.files_of(index) if index is not None else []), *(case.evidence.shown(path) for path in point.logs)]
+    files = [*(case.files_of(index) if index is not None else []), *(plain_text(case.evidence.shown(path)) for path in point.logs)]
     first, last = (index.first_ns, index.last_ns) if index is not None else (None, None)
     return VantagePointReport(
         name=point.name,

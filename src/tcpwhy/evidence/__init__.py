@@ -2,6 +2,6 @@
 
 from tcpwhy.evidence.case import Evidence, VantagePoint, open_evidence
 from tcpwhy.evidence.error import EvidenceError
-from tcpwhy.evidence.source import Source
+from tcpwhy.evidence.source import Source, plain_text
 
-__all__ = ["Evidence", "EvidenceError", "Source", "VantagePoint", "open_evidence"]
+__all__ = ["Evidence", "EvidenceError", "Source", "VantagePoint", "open_evidence", "plain_text"]

@@ -177,7 +177,7 @@ class Gathering:
                 elif (unpacked := self._unpacked(entry, self._place(entry.parent, entry.name))) is not None:
                     self._add_tree(descended(unpacked), point.name, into=point)
                 continue
-            if any((entry / state).is_dir() for state in (STATE, STATE_BEFORE)):
+            if any(_is_folder(entry / state) for state in (STATE, STATE_BEFORE)):
                 self._add_tree(entry, f"{name}/{entry.relative_to(folder).as_posix()}")
             elif self._enter(entry):
                 pending += reversed(self._entries(entry))
@@ -355,3 +355,11 @@ def _names(folder: Path) -> list[str]:
         return sorted(entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
     except OSError:
         return []
+
+
+def _is_folder(path: Path) -> bool:
+    """False, too, where nobody may look or the path is longer than paths can be."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

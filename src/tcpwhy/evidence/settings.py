@@ -47,13 +47,20 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     service: dict[str, ServiceSettings] = msgspec.field(default_factory=dict)
 
 
+FARTHEST_S = 100 * 366 * 86_400.0
+"""No clock is farther off; nanoseconds of more would not fit 64 bits."""
+
+
 def offset_in_seconds(text: str) -> float:
     """`+5.02s`, `-3ms`, `1h` in seconds. Raises ValueError with a sentence."""
     found = _OFFSET.fullmatch(text.strip())
     if not found:
         raise ValueError(f"read `{text}`, expected a number with a unit (ns, us, ms, s, m, h) such as +5.02s")
     sign, number, unit = found.groups()
-    return float(number) * _UNITS_S[unit] * (-1.0 if sign == "-" else 1.0)
+    seconds = float(number) * _UNITS_S[unit] * (-1.0 if sign == "-" else 1.0)
+    if abs(seconds) > FARTHEST_S:
+        raise ValueError(f"read `{text}`, expected an offset of a hundred years at most")
+    return seconds
 
 
 def read_settings(path: Path, shown: str) -> Settings:

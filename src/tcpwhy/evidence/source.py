@@ -22,3 +22,8 @@ class Source:
         if self.frame is not None:
             return f"{self.file} #{self.frame}"
         return self.file if self.line is None else f"{self.file}:{self.line}"
+
+
+def plain_text(name: str) -> str:
+    """A file name as text that JSON and databases take: bytes that are no UTF-8 are written out."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

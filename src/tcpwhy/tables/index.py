@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,7 @@ class FileSummary(msgspec.Struct, frozen=True):
     """One capture file as the scan found it."""
 
     path: str
+    """Percent-encoded: a name may hold any bytes but JSON only text."""
     size: int
     mtime_ns: int
     ends: str
@@ -68,7 +70,6 @@ class FileSummary(msgspec.Struct, frozen=True):
     losses: tuple[LossSummary, ...]
     losses_more: int
     interfaces: tuple[InterfaceSummary, ...]
-
 
     @property
     def begin_ns(self) -> int | None:
@@ -105,6 +106,9 @@ class VantageIndex(msgspec.Struct, frozen=True):
     flows: int
     live_max: int
     arp: tuple[ArpClaim, ...]
+    flows_ends: str
+    frames_ends: str
+    """Sizes and hashes over the ends of the two tables: one that was damaged is made anew."""
     folder: str = ""
     """Where the tables are; filled in when the index is read."""
 
@@ -121,7 +125,7 @@ class VantageIndex(msgspec.Struct, frozen=True):
     @property
     def paths(self) -> list[Path]:
         """The captures, in the order of the file numbers."""
-        return [Path(file.path) for file in self.files]
+        return [Path(os.fsdecode(urllib.parse.unquote_to_bytes(file.path))) for file in self.files]
 
     @property
     def packets(self) -> int:
@@ -162,11 +166,17 @@ def ends_of(path: Path) -> str:
     return digest.hexdigest()[:32]
 
 
+def _seal(path: Path) -> str:
+    return f"{path.stat().st_size} {ends_of(path)}"
+
+
 def _fresh(index: VantageIndex, paths: Sequence[Path]) -> bool:
     """True where the captures are those that the index was made of."""
     if index.version != FORMAT_VERSION or index.paths != list(paths):
         return False
     if not index.flows_path.is_file() or not index.frames_path.is_file():
+        return False
+    if (_seal(index.flows_path), _seal(index.frames_path)) != (index.flows_ends, index.frames_ends):
         return False
     for file, path in zip(index.files, paths, strict=True):
         if file.error is not None:
@@ -212,6 +222,8 @@ def ensure_index(name: str, paths: Sequence[Path], home: Path, progress: Progres
             flows=summary["flows"],
             live_max=summary["live_max"],
             arp=tuple(msgspec.convert(claim, ArpClaim) for claim in summary["arp"]),
+            flows_ends=_seal(scratch / "flows.parquet"),
+            frames_ends=_seal(scratch / "frames.idx"),
         )
         (scratch / "index.json").write_bytes(msgspec.json.format(msgspec.json.encode(index), indent=1))
         if folder.exists():
@@ -228,7 +240,11 @@ def ensure_index(name: str, paths: Sequence[Path], home: Path, progress: Progres
 
 
 def _file_summary(path: Path, stat: os.stat_result | None, raw: dict[str, Any]) -> FileSummary:
-    known = {"path": str(path), "size": stat.st_size if stat else 0, "mtime_ns": stat.st_mtime_ns if stat else 0}
+    known = {
+        "path": urllib.parse.quote_from_bytes(os.fsencode(path)),
+        "size": stat.st_size if stat else 0,
+        "mtime_ns": stat.st_mtime_ns if stat else 0,
+    }
     return msgspec.convert({**raw, **known, "ends": ends_of(path) if stat else ""}, FileSummary)
 
 

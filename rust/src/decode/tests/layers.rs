@@ -99,7 +99,13 @@ fn the_outermost_ip_tunnel_names_its_ends() {
 #[test]
 fn a_tunnel_port_alone_is_no_tunnel() {
     let inner = ethernet(0x0800, &plain_v4());
-    for flags in [0x00, 0x0c, 0x48, 0xff] {
+    // Reserved flags are ignored (RFC 7348 section 5); without flag I it is no VXLAN.
+    for flags in [0x08, 0x0c, 0x48, 0xff] {
+        let body = udp(4789, &join(&[&[flags, 0, 0, 0, 0, 0, 77, 0], &inner]));
+        let bytes = ipv4(17, &body);
+        assert_eq!(whole(101, &bytes).tunnels.depth, 1, "flags {flags:#x}");
+    }
+    for flags in [0x00, 0x44, 0xf7] {
         let body = udp(4789, &join(&[&[flags, 0, 0, 0, 0, 0, 77, 0], &inner]));
         let bytes = ipv4(17, &body);
         let packet = whole(101, &bytes);
