@@ -66,7 +66,12 @@ def examine(connection: Connection) -> Verdict:
     host = _sending_host(connection, reset)
     listening = _listening(connection, host)
     if listening is not None and listening[0]:
-        return RuledOut("the server's socket table shows a listener on the port", listening[1])
+        # A socket table speaks for its own time: the program may have been started after the SYN.
+        return Open(
+            "somebody listened when the server's state was taken; whether somebody did when the SYN came is unknown",
+            ("the start time of the listening program, and `iptables-save -c` on the server",),
+            (*seen, *listening[1]),
+        )
     if listening is not None:
         return _found(connection, (*seen, *listening[1]), "state", host or listening[2])
     server = connection.server

@@ -15,6 +15,7 @@ from tcpwhy.connections.packet import Endpoint, Packet, Side, Sighting, packets_
 from tcpwhy.connections.segments import match_segments
 from tcpwhy.connections.topology import Passages, Topology, learn, learn_passages, server_ttls
 from tcpwhy.connections.triage import want
+from tcpwhy.evidence import EvidenceError
 from tcpwhy.tables.flows import query
 from tcpwhy.tables.index import VantageIndex
 
@@ -118,9 +119,20 @@ class Assembly:
             self._frames[vantage] = _core.Frames(str(index.frames_path), [str(path) for path in index.paths])
         return self._frames[vantage]
 
+    def packets(self, vantage: int, chains: Sequence[Sequence[int]], limit: int) -> tuple[_core.Table, int]:
+        """The core's packet table of some flows, and how many packets were left out of flows with more than `limit`.
+
+        Raises EvidenceError where a capture was changed, cut or removed since it was indexed.
+        """
+        try:
+            return self.frames(vantage).packets(chains, limit)
+        except (OSError, ValueError) as error:
+            name = self.indexes[vantage].name
+            raise EvidenceError(name, f"its captures cannot be read again ({error})", "were they changed meanwhile? run it again") from None
+
     def _read(self, vantage: int, flows: list[_FlowPackets]) -> None:
         index = self.indexes[vantage]
-        table, left_out = self.frames(vantage).packets([flow.chains for flow in flows], FRAMES_PER_FLOW)
+        table, left_out = self.packets(vantage, [flow.chains for flow in flows], FRAMES_PER_FLOW)
         interfaces = [
             [
                 interface.name or (f"interface {number}" if len(file.interfaces) > 1 else "")

@@ -236,7 +236,7 @@ def _unanswered_request(connection: Connection, end: Segment) -> Segment | None:
             if segment.sender == "client" and (speaker != "client" or segment.packet.payload.startswith(HTTP_METHODS)):
                 message = segment
             speaker = segment.sender
-    if speaker != "client" or message is None:
+    if speaker != "client" or message is None or _answered(connection, message):
         return None
     payload = message.packet.payload
     if payload.startswith(HTTP_METHODS):
@@ -265,6 +265,15 @@ def _goes_on(connection: Connection, reset: Segment) -> Segment | None:
             if segment.sender == reset.sender and segment.length and segment.aligned_ns > reset.aligned_ns and not segment.is_reset
         ),
         None,
+    )
+
+
+def _answered(connection: Connection, message: Segment) -> bool:
+    """True where the server sent data that acknowledges the message: by its numbers, which no clock can put in another order."""
+    end = (message.seq + message.length) & 0xFFFF_FFFF
+    return any(
+        segment.sender == "server" and segment.length and segment.flags & ACK and not seq_before(segment.ack, end)
+        for segment in connection.segments
     )
 
 

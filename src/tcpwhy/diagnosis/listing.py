@@ -72,7 +72,7 @@ def connection_table(case: Case, where: str | None, failed: bool, filter: str | 
         ),
         listed AS (
             SELECT connection, client_ip, client_port, server_ip, server_port, ipv6,
-                make_timestamp_ns(first_ns) AS first, make_timestamp_ns(last_ns) AS last,
+                {_timestamp("first_ns")} AS first, {_timestamp("last_ns")} AS last,
                 (last_ns - first_ns) / 1e9 AS duration_s,
                 client_packets > client_syns + client_resets OR server_packets > server_syn_acks + server_resets AND client_syns = 0
                     AS established,
@@ -93,6 +93,11 @@ def connection_table(case: Case, where: str | None, failed: bool, filter: str | 
         SELECT {columns} FROM connection_row WHERE {condition} AND {"failed" if failed else "true"} ORDER BY first, connection
     """
     return DuckTable(db, sql, [*assembly.names, *scope_parameters, *parameters])
+
+
+def _timestamp(column: str) -> str:
+    """SQL for a time; a damaged capture can hold any, and the two outermost values stand for infinity."""
+    return f"make_timestamp_ns(greatest(least({column}, 9223372036854775806), -9223372036854775806))"
 
 
 def _tell_failures(case: Case) -> None:
@@ -126,7 +131,7 @@ def packet_table(case: Case, connection: str) -> ArrowTable:
     db = assembly.db
     for vantage in sorted({row[0] for row in rows}):
         index = case.vantage_indexes()[vantage]
-        table, _ = assembly.frames(vantage).packets([chains for number, chains in rows if number == vantage], 1 << 40)
+        table, _ = assembly.packets(vantage, [chains for number, chains in rows if number == vantage], 1 << 40)
         name = f"packets_{vantage}"
         _load(db, name, table)
         files = ", ".join("(?, ?)" for _ in index.files)

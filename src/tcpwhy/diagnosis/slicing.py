@@ -40,7 +40,7 @@ def extract(case: Case, connection: str, path: Path) -> int:
         numbers,
     )
     for vantage in sorted({row[0] for row in rows}):
-        table, _ = assembly.frames(vantage).packets([chains for number, chains in rows if number == vantage], 1 << 40)
+        table, _ = assembly.packets(vantage, [chains for number, chains in rows if number == vantage], 1 << 40)
         at = {name: position for position, name in enumerate(table.columns)}
         for row in table.rows():
             time_ns = assembly.aligned_ns(assembly.names[vantage], row[at["time_ns"]])
