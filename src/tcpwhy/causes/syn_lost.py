@@ -46,7 +46,8 @@ def examine(connection: Connection) -> Verdict:
     if revived:
         return RuledOut("the server answered an attempt just before this one from the same port")
     fates = [fate(connection, syn) for syn in connection.syns]
-    farthest = max(fates, key=lambda one: connection.places.index(one.last_seen))
+    # Of several SYNs that got equally far, one sent while the next capture surely ran tells most.
+    farthest = max(fates, key=lambda one: (connection.places.index(one.last_seen), one.doubt is None))
     seen = tuple(exhibit(syn, connection, f"the SYN as {farthest.last_seen} saw it", farthest.last_seen)
                  for syn in connection.syns if syn.seen_at(farthest.last_seen))[:3]  # fmt: skip
     if connection.is_server_host(farthest.last_seen):
