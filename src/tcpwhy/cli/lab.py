@@ -1,4 +1,7 @@
-"""`tcpwhy lab`: names and options come in from the command line, cases made on a real kernel go out as folders."""
+"""Make faults happen on a real kernel and write them as cases.
+
+Names and options come in from the command line, cases go out as folders.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ def list_scenarios(as_json: bool) -> None:
 @click.option("--runner", type=click.Choice(["auto", "namespaces", "uml"]), default="auto", show_default=True)
 @click.option("--keep", is_flag=True, help="Leave the namespaces standing until Enter is pressed (one run at a time).")
 def run(names: tuple[str, ...], out: Path, seed: int, variants: tuple[str, ...], runner: str, keep: bool) -> None:
-    r"""Run scenarios; NAME may hold * for anything.
+    """Run scenarios; NAME may hold * for anything.
 
     \b
     Variants:
@@ -58,7 +61,7 @@ def run(names: tuple[str, ...], out: Path, seed: int, variants: tuple[str, ...],
       places=A,B|all              the vantage points that stay in the case
       state=none|ss               the hosts' state, taken at the end
       zone=Asia/Shanghai          the zone of the hosts' logs
-    """
+    """  # noqa: D301 - click's mark for text that is not to be rewrapped is the character itself
     try:
         words = dict(_split(word) for word in variants)
         wanted = [name for pattern in names for name in lab.matching(pattern)]
