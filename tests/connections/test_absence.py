@@ -1,0 +1,102 @@
+"""What a capture does not hold proves a loss only where it must have held it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import tcpwhy
+from tcpwhy.diagnosis.finding import Report
+from tests.packets import Tcp, exchange, write_pcap
+
+S = "10.0.0.1:80"
+
+
+def report(folder: Path) -> Report:
+    with tcpwhy.open_case(folder, index=False) as case:
+        return case.diagnosis().report
+
+
+def verdicts(told: Report) -> set[tuple[str, str]]:
+    return {(finding.cause, finding.confidence) for finding in told.findings}
+
+
+def healthy(count: int, begin: int = 0) -> list[list[Tcp]]:
+    return [
+        exchange(f"10.0.0.9:{41_000 + number}", S, number * 500, isn=7_000_000 * (number + 1)) for number in range(begin, begin + count)
+    ]
+
+
+def lost(at_ms: float = 1_000) -> list[Tcp]:
+    """A SYN, three times, that is never answered."""
+    return [Tcp(at_ms + at, "10.0.0.9:40009", S, "S", 5, ip_id=90 + number, stamps=(at, 0)) for number, at in enumerate((0, 1_020, 3_040))]
+
+
+def at_client(segments: list[Tcp]) -> list[Tcp]:
+    """As the client's host sees them: the server's packets crossed a router."""
+    return [dataclasses.replace(one, ttl=63) if one.source == S else one for one in segments]
+
+
+def at_server(segments: list[Tcp]) -> list[Tcp]:
+    """As the server's host sees them: a tenth of a millisecond from the client."""
+    return [
+        dataclasses.replace(one, at_ms=one.at_ms - 0.1) if one.source == S else dataclasses.replace(one, at_ms=one.at_ms + 0.1, ttl=63)
+        for one in segments
+    ]
+
+
+def flat(*groups: list[Tcp]) -> list[Tcp]:
+    return sorted((one for group in groups for one in group), key=lambda one: one.at_ms)
+
+
+def test_a_syn_absent_where_all_others_pass_is_lost(tmp_path: Path) -> None:
+    write_pcap(tmp_path / "client/a.pcap", at_client(flat(*healthy(12), lost())))
+    write_pcap(tmp_path / "server/a.pcap", at_server(flat(*healthy(12))))
+    assert verdicts(report(tmp_path)) == {("syn-lost", "confirmed")}
+
+
+def test_a_backend_that_sees_its_share_only_proves_nothing(tmp_path: Path) -> None:
+    write_pcap(tmp_path / "client/a.pcap", at_client(flat(*healthy(12), lost())))
+    write_pcap(tmp_path / "server/a.pcap", at_server(flat(*healthy(7))))
+    told = verdicts(report(tmp_path))
+    assert ("syn-lost", "possible") in told
+    assert all(confidence == "possible" for _, confidence in told)
+
+
+def test_a_capture_that_ended_before_proves_nothing(tmp_path: Path) -> None:
+    write_pcap(tmp_path / "client/a.pcap", at_client(flat(*healthy(12), lost(7_000), *healthy(1, begin=30))))
+    write_pcap(tmp_path / "server/a.pcap", at_server(flat(*healthy(12))))
+    told = verdicts(report(tmp_path))
+    assert ("syn-lost", "possible") in told
+    assert all(confidence == "possible" for _, confidence in told)
+
+
+def test_a_capture_without_any_syn_proves_nothing(tmp_path: Path) -> None:
+    write_pcap(tmp_path / "client/a.pcap", at_client(flat(*healthy(12), lost())))
+    without = [one for one in flat(*healthy(12)) if "S" not in one.flags]
+    write_pcap(tmp_path / "server/a.pcap", at_server(without))
+    assert all(confidence == "possible" for _, confidence in verdicts(report(tmp_path)))
+
+
+def test_a_reset_with_another_ttl_is_not_the_servers(tmp_path: Path) -> None:
+    refused = [Tcp(1_000, "10.0.0.9:40009", S, "S", 5, ip_id=9), Tcp(1_000.1, S, "10.0.0.9:40009", "RA", 0, 6, ttl=64)]
+    others = [dataclasses.replace(one, ttl=62) if one.source == S else one for one in flat(*healthy(12))]
+    write_pcap(tmp_path / "client/a.pcap", flat(others, refused))
+    told = report(tmp_path)
+    assert told.totals.failed == 1
+    assert {finding.cause for finding in told.findings} == {"rejected-by-firewall", "local-redirect"}
+
+
+def test_a_damaged_index_is_made_anew(tmp_path: Path) -> None:
+    write_pcap(tmp_path / "client/a.pcap", flat(*healthy(3), lost()))
+    with tcpwhy.open_case(tmp_path) as case:
+        first = case.diagnosis().report
+        assert [one.refreshed for one in case.index()] == [True]
+    for name in ("flows.parquet", "frames.idx"):
+        table = tmp_path / ".tcpwhy" / "client" / name
+        table.write_bytes(table.read_bytes()[:-20])
+        with tcpwhy.open_case(tmp_path) as case:
+            assert [one.refreshed for one in case.index()] == [True]
+            assert case.diagnosis().report == first
+    with tcpwhy.open_case(tmp_path) as case:
+        assert [one.refreshed for one in case.index()] == [False]
