@@ -22,11 +22,8 @@ ENOUGH_OF_PORT = 20
 class Siblings:
     """Where other connections towards one server address were seen, of those that one place saw."""
 
-    total: int
     at: Mapping[str, int]
     """By vantage point: how many of them it saw too."""
-    alone_at: Mapping[str, int]
-    """By vantage point: how many it saw that no other place behind it did."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,13 +98,6 @@ class Topology:
             other: 0 for other, own in self.addresses.items() if other != place and server_ip in own and self.running.get(other) is not None
         }
 
-    def alternatives(self, place: str, server_ip: str, server_port: int) -> bool:
-        """True where connections from `place` to this server end now at one place, now at another: backends behind one address."""
-        siblings = self.by_server.get((place, server_ip, server_port)) or self.by_server_ip.get((place, server_ip))
-        if siblings is None:
-            return False
-        return sum(count > 0 for count in siblings.alone_at.values()) > 1 or sum(siblings.at.values()) == 0
-
     def is_before(self, place: str, other: str) -> bool:
         """True where `place` lies nearer to the clients than `other` in most connections that both saw."""
         return self.before.get((place, other), 0) > self.before.get((other, place), 0)
@@ -178,24 +168,21 @@ def learn(
         query(db, "INSERT INTO before_count VALUES (?, ?, ?)", row)
     found: list[dict[tuple[str, str, int], Siblings]] = []
     for port in ("px.server_port", "0"):
-        grouped: dict[tuple[str, str, int], tuple[int, dict[str, int], dict[str, int]]] = {}
+        grouped: dict[tuple[str, str, int], dict[str, int]] = {}
         siblings_sql = f"""
             WITH reach AS (
-                SELECT px.vantage AS x, px.server_ip, {port} AS server_port, px.connection, py.vantage AS y,
-                    count(*) OVER (PARTITION BY px.vantage, px.connection) AS others
+                SELECT px.vantage AS x, px.server_ip, {port} AS server_port, py.vantage AS y
                 FROM position px JOIN position py USING (connection)
                 JOIN before_count b ON b.x = px.vantage AND b.y = py.vantage
                 LEFT JOIN before_count r ON r.x = py.vantage AND r.y = px.vantage
                 WHERE px.vantage <> py.vantage AND b.n > coalesce(r.n, 0)
             )
-            SELECT x, server_ip, server_port, y, count(*) AS seen, count(*) FILTER (others = 1) AS alone
+            SELECT x, server_ip, server_port, y, count(*) AS seen
             FROM reach GROUP BY ALL ORDER BY ALL
         """
-        for x, ip, server_port, y, seen, alone in query(db, siblings_sql):
-            entry = grouped.setdefault((names[x], ip, server_port), (0, {}, {}))
-            entry[1][names[y]] = seen
-            entry[2][names[y]] = alone
-        found.append({key: Siblings(sum(at.values()), at, alone_at) for key, (_, at, alone_at) in grouped.items()})
+        for x, ip, server_port, y, seen in query(db, siblings_sql):
+            grouped.setdefault((names[x], ip, server_port), {})[names[y]] = seen
+        found.append({key: Siblings(at) for key, at in grouped.items()})
     by_ip = {(place, ip): siblings for (place, ip, _), siblings in found[1].items()}
     return found[0], by_ip, before
 
