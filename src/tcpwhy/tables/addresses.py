@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import json
 
+from tcpwhy.evidence.source import Source
 from tcpwhy.evidence.state import State
+from tcpwhy.tables.unread import UnreadPieces
 
 FILE = "ip-addr.json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Address:
+    """One address of one interface."""
+
+    source: Source
+    interface: str
+    ip: str
+    prefix_length: int
+    scope: str
+    """global, link, host, site."""
+    is_secondary: bool
+    """Of IPv4: not the first of its network on that interface."""
+    peer: str | None
+    """The other end of a point-to-point address."""
+    label: str
+    flags: frozenset[str]
+    """tentative, dadfailed, deprecated, noprefixroute, …"""
+
+
+@dataclasses.dataclass(slots=True)
+class Addresses:
+    """All addresses, in the kernel's order: the first of an interface is the one that REDIRECT takes."""
+
+    entries: list[Address] = dataclasses.field(default_factory=list)
+    unread: UnreadPieces = dataclasses.field(default_factory=UnreadPieces)
+
+    def of_interface(self, interface: str, version: int = 4) -> list[Address]:
+        """Addresses of one interface and family, in order."""
+        return [one for one in self.entries if one.interface == interface and (":" in one.ip) == (version == 6)]
 
 
 def read_addresses(state: State) -> frozenset[str] | None:
@@ -34,3 +68,8 @@ def read_addresses(state: State) -> frozenset[str] | None:
             if not address.is_loopback:
                 found.add(str(address))
     return frozenset(found)
+
+
+def read_address_table(state: State) -> Addresses | None:
+    """The addresses; None where they were not collected."""
+    return None

@@ -1,0 +1,134 @@
+"""What a walk says: steps, each with rule text, file, line and the packet before and after, and one of a closed list of fates."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+from tcpwhy.evidence.source import Source
+from tcpwhy.path.packet import Packet
+
+
+class Fate(enum.Enum):
+    """What becomes of a packet in one host. Each value is its name in JSON; the docstring of docs/path.md has the exact conditions."""
+
+    ACCEPTED = "accepted"
+    """A listening or established socket of the host takes it."""
+    REFUSED = "refused"
+    """Local delivery, and no socket for it: TCP answers RST, UDP answers ICMP port unreachable."""
+    QUEUE_FULL = "queue-full"
+    """A SYN for a listener whose accept queue was full when the snapshot was taken (Recv-Q > Send-Q)."""
+    FORWARDED = "forwarded"
+    """It leaves by another interface."""
+    SENT = "sent"
+    """Of the host's own: it leaves by an interface (also a packet that IPVS sends on)."""
+    DROPPED_BY_RULE = "dropped-by-rule"
+    """A DROP of a rule or a policy, or a NAT that finds no address."""
+    REJECTED_BY_RULE = "rejected-by-rule"
+    """A REJECT: the sender gets an ICMP error or RST."""
+    REVERSE_PATH = "reverse-path-filter"
+    """The kernel's rp_filter drops it without a word; IPReversePathFilter rises."""
+    MARTIAN_SOURCE = "martian-source"
+    """Its source is one of the host's own addresses, multicast, broadcast, 0/8 or loopback."""
+    MARTIAN_DESTINATION = "martian-destination"
+    """Its destination is loopback from outside, without route_localnet."""
+    NOT_FORWARDING = "not-forwarding"
+    """Not for this host, and forwarding is off: dropped, IpInAddrErrors rises."""
+    NO_ROUTE = "no-route"
+    """No route, or one of type unreachable: ICMP host or network unreachable (an error to the caller, of an own packet)."""
+    BLACKHOLE = "blackhole"
+    """A route or rule of type blackhole: dropped without a word."""
+    PROHIBITED = "prohibited"
+    """A route or rule of type prohibit: ICMP administratively prohibited."""
+    NO_REAL_SERVER = "no-real-server"
+    """IPVS has no usable real server: ICMP port unreachable."""
+    NO_TUNNEL = "no-tunnel"
+    """A tunnelled packet, and no tunnel device takes it: ICMP unreachable."""
+    TTL_EXPIRED = "ttl-expired"
+    """It would be forwarded with a TTL of 1: ICMP time exceeded."""
+    INTERFACE_DOWN = "interface-down"
+    """The interface by which it comes, or would leave, is down."""
+    HANDED_OVER = "handed-over"
+    """To a program by NFQUEUE, TPROXY without socket, or a hook that is not modelled by intent: named in the step."""
+    UNKNOWN = "unknown"
+    """The evidence does not decide; the doubts say at which lines."""
+
+
+class Stage(enum.Enum):
+    """Where on the way a step lies."""
+
+    ARRIVAL = "arrival"
+    CONNTRACK = "conntrack"
+    RULE = "rule"
+    POLICY = "policy"
+    NAT = "nat"
+    ROUTE = "route"
+    SOURCE_CHECK = "source-check"
+    IPVS = "ipvs"
+    TUNNEL = "tunnel"
+    SOCKET = "socket"
+    REPLY = "reply"
+    END = "end"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happens to the packet."""
+
+    stage: Stage
+    hook: str
+    """`PREROUTING`, `INPUT`, …; empty outside netfilter."""
+    text: str
+    """A sentence: what happens and why."""
+    sources: tuple[Source, ...]
+    """The lines that it rests on; empty where a kernel default is taken."""
+    rule: str
+    """The rule, route or setting as it stands in its file; empty without one."""
+    before: Packet
+    after: Packet
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Doubt:
+    """A place where the walk cannot tell, and walks both ways."""
+
+    source: Source | None
+    """None where a whole file was not collected."""
+    text: str
+    """The rule or the name of the file."""
+    because: str
+    assumed: str
+    """What this way of the walk takes for true: `matches`, `does not match`, …"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Trace:
+    """One direction through the host, to its end."""
+
+    packet: Packet
+    """As it set out."""
+    end: Packet
+    """As it ended."""
+    fate: Fate
+    steps: tuple[Step, ...]
+    doubts: tuple[Doubt, ...]
+    """Of a fate that is UNKNOWN: what it hangs on. Doubts that change nothing are left out."""
+    possible: tuple[Fate, ...]
+    """Of a fate that is UNKNOWN: the fates that the ways end in; else the fate alone."""
+    answer: Packet | None = None
+    """What the host sends back at once, if it does: SYN-ACK, RST, ICMP error."""
+
+    @property
+    def last(self) -> Step | None:
+        """The step that decided."""
+        return self.steps[-1] if self.steps else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Walk:
+    """Forward and reverse in one answer."""
+
+    forward: Trace
+    reverse: Trace | None
+    """The answer's way: out of the host that accepted, refused or rejected; or, of a forwarded packet, the peer's answer's way back
+    through this host as far as NAT and rules decide it. None where there is no answer."""

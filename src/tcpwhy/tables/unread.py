@@ -1,0 +1,35 @@
+"""A line of a state file that no reader understands goes in; it is kept here with its place, so that nothing is lost in silence."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tcpwhy.evidence.source import Source
+
+MOST_KEPT = 200
+"""Unread pieces kept of one file; all are counted."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unread:
+    """One piece of a file that could not be understood, whole or in part."""
+
+    source: Source
+    text: str
+    """As it stands in the file, cut after 300 characters."""
+    because: str
+
+
+@dataclasses.dataclass(slots=True)
+class UnreadPieces:
+    """What of one or several files was not understood."""
+
+    pieces: list[Unread] = dataclasses.field(default_factory=list)
+    """The first MOST_KEPT of them."""
+    count: int = 0
+
+    def add(self, source: Source, text: str, because: str) -> None:
+        """Counts a piece, and keeps it while there are few."""
+        self.count += 1
+        if len(self.pieces) < MOST_KEPT:
+            self.pieces.append(Unread(source, text[:300], because))
