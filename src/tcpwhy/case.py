@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tcpwhy.diagnosis.diagnose import Diagnosis
     from tcpwhy.diagnosis.finding import Finding
     from tcpwhy.diagnosis.ladder import Ladder
+    from tcpwhy.tables.host import HostTables
 
 Progress = Callable[[str, int, int], None]
 """Called with a vantage point's name, the bytes of its captures read so far, and all of them."""
@@ -70,6 +71,7 @@ class Case:
         self._undo.callback(evidence.close)
         self._indexed: list[tuple[VantageIndex, Indexed]] | None = None
         self._assembly: Assembly | None = None
+        self._hosts: dict[str, HostTables] | None = None
         self._db: duckdb.DuckDBPyConnection | None = None
 
     def __enter__(self) -> Case:
@@ -145,6 +147,18 @@ class Case:
         return [plain_text(self.evidence.shown(path)) for path in index.paths]
 
     # ---- tables
+
+    def hosts(self) -> dict[str, HostTables]:
+        """The tables of each vantage point that has a state, by its name; read when they are asked for, and once."""
+        if self._hosts is None:
+            from tcpwhy.tables.host import HostTables
+
+            self._hosts = {
+                point.name: HostTables(point.state, None if point.state_before is None else HostTables(point.state_before))
+                for point in self.evidence.vantage_points
+                if point.state is not None
+            }
+        return self._hosts
 
     def database(self) -> duckdb.DuckDBPyConnection:
         """The joined flows of all vantage points, in DuckDB: tables `flow`, `pair` and `member`."""

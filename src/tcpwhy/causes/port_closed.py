@@ -129,7 +129,10 @@ def _listening(connection: Connection, host: str | None) -> tuple[bool, tuple[Ex
     A table speaks only for the host that has the address: by its addresses, by a socket bound to the address, or because the RST is
     seen to be sent there.
     """
-    for place, table in connection.sockets.items():
+    for place, tables in connection.hosts.items():
+        table = tables.sockets
+        if table is None:
+            continue
         server = connection.views[place].server if place in connection.views else connection.server
         own = connection.topology.addresses.get(place, frozenset())
         owner = server.ip in own if own else place == host or any(one.local_ip == server.ip for one in table.sockets)

@@ -346,6 +346,8 @@ class Assembly:
         # Where a host translates addresses, the client's side of it is where the client's packets are met first.
         first = next((sighting for sighting in sightings if sighting.sender == "client"), None)
         outer = next((flow for flow in flows if first is not None and first.packet.source == flow.client), flows[0])
+        if first is not None and len(flows) > 1:
+            outer = _as_the_client_knows_it(flows, sightings, first.packet)
         times = [packet.time_ns for flow in flows for packet, _ in flow.packets]
         window = self.topology.running.get(place)
         last_ns = max(times, default=0)
@@ -359,6 +361,13 @@ class Assembly:
             capture_last_ns=window[1] if window else self.aligned_ns(place, last_ns),
             unseen_acked_bytes=sum(flow.unseen_acked_bytes for flow in flows),
             left_out=max(flow.left_out for flow in flows),
+            translated=tuple(
+                dict.fromkeys(
+                    (flow.client, flow.server)
+                    for flow in flows
+                    if flow.packets and (flow.client, flow.server) != (outer.client, outer.server)
+                )
+            ),
         )
 
     def _relate(self, built: Mapping[int, Connection]) -> None:
@@ -376,6 +385,18 @@ class Assembly:
                 for after in group[number + 1 :]:
                     if after not in connection.later:
                         connection.later.append(after)
+
+
+def _as_the_client_knows_it(flows: Sequence[_FlowPackets], sightings: Sequence[Sighting], first: Packet) -> _FlowPackets:
+    """Of the flows that one host translates into each other, the one with the addresses that the client uses.
+
+    It is the one in which the client's packets are met first; but where a host turns its own packets to itself before any capture sees
+    them, it is the one from which the answers come: those are turned back before.
+    """
+    outer = next((flow for flow in flows if first.source == flow.client and first.destination == flow.server), flows[0])
+    answers = {sighting.packet.source for sighting in sightings if sighting.sender == "server"}
+    asked = [flow for flow in flows if flow.client == outer.client and flow.server in answers]
+    return asked[0] if asked and outer.server not in answers else outer
 
 
 def _own_hops(view: View) -> int:

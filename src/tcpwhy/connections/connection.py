@@ -11,7 +11,7 @@ from tcpwhy.connections.packet import ACK, FIN, RST, SYN, Endpoint, Packet, Side
 if TYPE_CHECKING:
     from tcpwhy.connections.failure import Failure
     from tcpwhy.connections.topology import Topology
-    from tcpwhy.tables.sockets import Sockets
+    from tcpwhy.tables.host import HostTables
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -134,6 +134,8 @@ class View:
     """Bytes acknowledged that the capture never saw: it lost them, the network did not."""
     left_out: int = 0
     """Packets in the middle of a very long flow that were not read."""
+    translated: tuple[tuple[Endpoint, Endpoint], ...] = ()
+    """Other addresses of client and server that the connection had in this very place: the host translates them."""
 
     def sent_by(self, side: Side) -> list[Sighting]:
         """What this end sent, in order."""
@@ -205,8 +207,8 @@ class Connection:
     """Attempts with the same addresses before this one, the latest first."""
     later: list[Connection] = dataclasses.field(default_factory=list)
     failure: Failure | None = None
-    sockets: Mapping[str, Sockets] = dataclasses.field(default_factory=dict)
-    """Socket tables of the vantage points that have a state."""
+    hosts: Mapping[str, HostTables] = dataclasses.field(default_factory=dict)
+    """The tables of all vantage points that have a state, also of those that did not see the connection."""
 
     def sent(self, *, by: Side | None = None, syn: bool | None = None, seen_at: str | None = None) -> list[Segment]:
         """Segments by sender, SYN flag and the place that saw them."""

@@ -25,8 +25,9 @@ def join_flows(db: duckdb.DuckDBPyConnection) -> None:
     Flows with one 5-tuple join on one equal anchor: the client's ISN; else, where one of them has no SYN, on both directions' numbers
     lying near each other; so do flows of one client port towards different servers. Flows whose addresses differ
     otherwise (NAT) need two: both ISNs; the client's ISN and a (TSval, TSecr) pair; a payload
-    anchor and another, or one and a (TSval, TSecr) pair. Ranges alone, or timestamps alone, never join: connections opened in the same
-    millisecond between the same hosts share them.
+    anchor and another, or one and a (TSval, TSecr) pair. The two directions of a connection that its own host redirects join at one
+    place by the client's port and the numbers that each acknowledges. Ranges alone, or timestamps alone, never join: connections opened
+    in the same millisecond between the same hosts share them.
     """
     numbers_near = " AND ".join(
         [
@@ -48,7 +49,8 @@ def join_flows(db: duckdb.DuckDBPyConnection) -> None:
                      WHEN client_ack_end IS NULL THEN server_seq_end
                      WHEN {seq_distance_sql("server_seq_end", "client_ack_end")} > 0 THEN client_ack_end
                      ELSE server_seq_end END AS server_high,
-                timestamp_anchors, payload_anchors, client_packets, server_packets
+                timestamp_anchors, payload_anchors, client_packets, server_packets, client_ack_end, server_ack_end, server_seq_end,
+                server_reset_seq, server_reset_ack, first_ns, last_ns
             FROM flow
         ),
         same_isn AS (
@@ -90,6 +92,20 @@ def join_flows(db: duckdb.DuckDBPyConnection) -> None:
                 AND (x.client_ip, x.client_port, x.server_ip, x.server_port)
                     IS DISTINCT FROM (y.client_ip, y.client_port, y.server_ip, y.server_port)
         ),
+        redirected AS (
+            -- A host turns its own packets to another address of its own and turns the answers back: on lo the one direction has the new
+            -- address, the other the old one. Both ends of the number spaces tie them, or the RST that names the SYN's number.
+            SELECT x.id AS x, y.id AS y, 'numbers of a redirect' AS basis
+            FROM side x JOIN side y USING (vantage, client_ip, client_port)
+            WHERE x.id <> y.id AND x.server_packets = 0 AND y.client_packets = 0 AND x.client_isn IS NOT NULL
+                AND x.first_ns <= y.last_ns AND y.first_ns <= x.last_ns + 1000000000
+                AND (y.server_isn IS NULL AND y.server_reset_seq = 0
+                        AND y.server_reset_ack::BIGINT = (x.client_isn::BIGINT + 1) % 4294967296
+                     OR y.server_isn IS NOT NULL AND x.client_ack_end IS NOT NULL
+                        AND (x.client_ack_end = y.server_seq_end OR x.client_seq_end = y.server_ack_end)
+                        AND abs({seq_distance_sql("x.client_ack_end", "y.server_seq_end")}) <= {SLACK}
+                        AND abs({seq_distance_sql("x.client_seq_end", "y.server_ack_end")}) <= {SLACK})
+        ),
         anchored AS (
             SELECT id, unnest(payload_anchors) AS anchor FROM side
         ),
@@ -104,8 +120,8 @@ def join_flows(db: duckdb.DuckDBPyConnection) -> None:
                 AND (shared >= 2 OR list_has_any(x.timestamp_anchors, y.timestamp_anchors))
         )
         SELECT x, y, min(basis) AS basis FROM (
-            FROM same_isn UNION ALL FROM near UNION ALL FROM same_client
-            UNION ALL FROM both_isn UNION ALL FROM isn_and_timestamps UNION ALL FROM payload
+            FROM same_isn UNION ALL FROM near UNION ALL FROM same_client UNION ALL FROM redirected
+            UNION ALL SELECT y, x, basis FROM redirected UNION ALL FROM both_isn UNION ALL FROM isn_and_timestamps UNION ALL FROM payload
         ) GROUP BY x, y ORDER BY x, y
         """,
     )

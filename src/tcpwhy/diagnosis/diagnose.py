@@ -24,7 +24,6 @@ from tcpwhy.diagnosis.telling import tell, unexplained
 from tcpwhy.evidence import EvidenceError
 from tcpwhy.tables.flows import query
 from tcpwhy.tables.logs import read_logs
-from tcpwhy.tables.sockets import read_sockets
 
 if TYPE_CHECKING:
     from tcpwhy.case import Case
@@ -139,15 +138,9 @@ def judge_connections(case: Case, assembly: Assembly, numbers: Sequence[int]) ->
     db = assembly.db
     built = assembly.connections(with_other_attempts(db, list(numbers)))
     answers = {assembly.names[vantage] for (vantage,) in query(db, "SELECT vantage FROM flow WHERE server_syn_acks > 0 GROUP BY vantage")}
-    sockets = {
-        point.name: table
-        for point in case.evidence.vantage_points
-        if point.state is not None
-        for table in [read_sockets(point.state)]
-        if table is not None
-    }
+    hosts = case.hosts()
     for connection in built.values():
-        connection.sockets = sockets
+        connection.hosts = hosts
         connection.failure = find_failure(connection, answers_seen=any(place in answers for place in connection.places))
     causes = catalogue()
     suspected = suspected_causes(assembly, causes, list(built))

@@ -64,9 +64,10 @@ def reference(connection: Connection) -> ConnectionReference:
         first=iso(connection.first_ns),
         last=iso(connection.last_ns),
         also_seen_as=tuple(
-            SeenAs(place, str(view.client), str(view.server))
+            SeenAs(place, str(client), str(server))
             for place, view in connection.views.items()
-            if (view.client, view.server) != (connection.client, connection.server)
+            for client, server in ((view.client, view.server), *view.translated)
+            if (client, server) != (connection.client, connection.server)
         ),
     )
 

@@ -58,8 +58,8 @@ def load_flows(db: duckdb.DuckDBPyConnection, indexes: Sequence[VantageIndex]) -
     Columns: `id` (unique over the case), `vantage` (its number), `flow` (row in the vantage point's table), `client_ip`,
     `client_port`, `server_ip`, `server_port`, `ipv6`, SHARED_COLUMNS, HALF_COLUMNS of each end, anchors and `chains`.
 
-    A tuple is turned the same way at all vantage points: by who sent a SYN, else who was sent a SYN-ACK, else the ephemeral port, else
-    who sent the first data, else the first packet (docs/json.md).
+    A tuple is turned the same way at all vantage points: by who sent a SYN, else who was sent a SYN-ACK, else who refused, else the
+    ephemeral port, else who sent the first data, else the first packet (docs/json.md).
     """
     parts = []
     for number, index in enumerate(indexes):
@@ -69,6 +69,9 @@ def load_flows(db: duckdb.DuckDBPyConnection, indexes: Sequence[VantageIndex]) -
         raise ValueError("no vantage point has a capture")
     query(db, "CREATE TABLE raw AS " + " UNION ALL BY NAME ".join(parts))
     low, high = f"< {EPHEMERAL_FROM}", f">= {EPHEMERAL_FROM}"
+    # A RST with ACK and the sequence number 0 answers a packet without ACK, a SYN (RFC 9293 section 3.10.7.1): a server sends it.
+    refused_by = "packets_{0} > 0 AND packets_{0} = resets_{0} AND packets_{1} = 0 AND reset_seq_{0} = 0 AND reset_ack_{0} > 0"
+    refused_by_a, refused_by_b = refused_by.format("a", "b"), refused_by.format("b", "a")
     query(
         db,
         f"""
@@ -78,7 +81,7 @@ def load_flows(db: duckdb.DuckDBPyConnection, indexes: Sequence[VantageIndex]) -
                 CASE
                     WHEN syns_a > 0 AND syns_b = 0 THEN 1 WHEN syns_b > 0 AND syns_a = 0 THEN 1
                     WHEN syns_a > 0 AND syns_b > 0 THEN 2
-                    WHEN syn_acks_a > 0 OR syn_acks_b > 0 THEN 3
+                    WHEN syn_acks_a > 0 OR syn_acks_b > 0 OR {refused_by_a} OR {refused_by_b} THEN 3
                     WHEN (port_a {high}) <> (port_b {high}) THEN 4
                     WHEN payload_first_ns_a IS NOT NULL OR payload_first_ns_b IS NOT NULL THEN 5
                     ELSE 6 END AS basis,
@@ -86,6 +89,7 @@ def load_flows(db: duckdb.DuckDBPyConnection, indexes: Sequence[VantageIndex]) -
                     WHEN syns_a > 0 AND syns_b = 0 THEN true WHEN syns_b > 0 AND syns_a = 0 THEN false
                     WHEN syns_a > 0 AND syns_b > 0 THEN syn_ns_a <= syn_ns_b
                     WHEN syn_acks_b > 0 THEN true WHEN syn_acks_a > 0 THEN false
+                    WHEN {refused_by_b} THEN true WHEN {refused_by_a} THEN false
                     WHEN port_a {high} AND port_b {low} THEN true WHEN port_b {high} AND port_a {low} THEN false
                     WHEN payload_first_ns_a IS NOT NULL OR payload_first_ns_b IS NOT NULL
                         THEN coalesce(payload_first_ns_a <= payload_first_ns_b, payload_first_ns_a IS NOT NULL)
