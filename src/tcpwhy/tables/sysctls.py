@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from tcpwhy.evidence.source import Source
 from tcpwhy.evidence.state import State
@@ -14,7 +15,7 @@ class Setting:
     """One key."""
 
     key: str
-    """As printed: `net.ipv4.conf.eth0/5.rp_filter`."""
+    """As printed: `net.ipv4.conf.eth0/5.rp_filter` by procps, `net.ipv4.conf.eth0.5.rp_filter` by busybox."""
     value: str
     source: Source
 
@@ -31,6 +32,8 @@ class Sysctls:
 
     settings: dict[str, Setting] = dataclasses.field(default_factory=dict)
     """By key in one spelling: see `canonical`."""
+    unreadable: dict[str, Source] = dataclasses.field(default_factory=dict)
+    """Keys that the kernel did not let sysctl read, by key in the same spelling: neither their value nor their absence is known."""
     unread: UnreadPieces = dataclasses.field(default_factory=UnreadPieces)
 
     def get(self, key: str) -> Setting | None:
@@ -42,6 +45,50 @@ class Sysctls:
         return self.settings.get(f"net.ipv{family}.conf.{interface.replace('.', '/')}.{name}")
 
 
+FILE = "sysctl.txt"
+
+_LINE = re.compile(r"\s*([^\s=:]+)\s*(?:=|:\s)\s?(.*)")
+_REFUSED = re.compile(r"\s*(?:sysctl|error):.*?\bkey:? ?['\"]([^'\"]+)['\"]")
+"""procps, src/sysctl.c: `sysctl: permission denied on key 'X'`, `sysctl: reading key "X"`, `error: permission denied on key 'X'`."""
+
+_PER_INTERFACE = re.compile(r"(net\.[a-z0-9]+\.(?:conf|neigh)\.)(.+)(\.[^.]+)")
+
+
 def read_sysctls(state: State) -> Sysctls | None:
-    """The settings; None where they were not collected."""
-    return None
+    """The settings; None where they were not collected. Of a key that is printed twice the later counts."""
+    lines = state.read_lines(FILE)
+    if lines is None:
+        return None
+    source = state.source(FILE)
+    table = Sysctls()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        place = dataclasses.replace(source, line=number)
+        refused = _REFUSED.match(line[:1000])
+        if refused is not None:
+            table.unreadable[canonical(refused.group(1))] = place
+            continue
+        found = _LINE.fullmatch(line)
+        if found is None or not ("." in found.group(1) or "/" in found.group(1)):
+            table.unread.add(place, line.strip(), "neither a key with its value nor a refusal")
+            continue
+        key, value = found.groups()
+        table.settings[canonical(key)] = Setting(key, value.rstrip(), place)
+    return table
+
+
+def canonical(key: str) -> str:
+    """A key in one spelling: dots between the parts, and a slash for each dot within an interface's name, as procps prints it.
+
+    Understands `net.ipv4.conf.eth0/5.rp_filter`, `net.ipv4.conf.eth0.5.rp_filter` and `net/ipv4/conf/eth0.5/rp_filter`: of
+    what stands between `conf.` or `neigh.` and the last dot all is the name.
+    """
+    first = re.search(r"[./]", key)
+    if first is not None and first.group() == "/":
+        key = key.translate({ord("."): "/", ord("/"): "."})
+    found = _PER_INTERFACE.fullmatch(key)
+    if found is None:
+        return key
+    before, name, after = found.groups()
+    return before + name.replace(".", "/") + after
