@@ -1,16 +1,34 @@
-"""A host's `ip -j addr` goes in; the addresses that are its own come out."""
+"""A host's `ip -j -d addr`, `ip address` or `ip -o address` goes in; the addresses that are its own come out."""
 
 from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import json
+from collections.abc import Sequence
+from typing import Any
 
 from tcpwhy.evidence.source import Source
 from tcpwhy.evidence.state import State
+from tcpwhy.tables.ip_blocks import Block, split_blocks
+from tcpwhy.tables.ip_names import number_of, text_of
+from tcpwhy.tables.json_rows import JsonRow, looks_like_json, read_json_rows
 from tcpwhy.tables.unread import UnreadPieces
 
 FILE = "ip-addr.json"
+
+_FLAGS = frozenset(
+    (
+        *("secondary", "temporary", "nodad", "optimistic", "dadfailed", "home", "deprecated", "tentative", "permanent", "dynamic"),
+        *("mngtmpaddr", "noprefixroute", "autojoin", "stable-privacy"),
+    )
+)
+"""iproute2, ip/ipaddress.c ifa_flag_data."""
+
+_VALUES = {
+    "peer": "address", "brd": "broadcast", "any": "anycast", "mcast": "multicast", "metric": "metric", "scope": "scope",
+    "flags": "ifa_flags", "proto": "protocol",
+}  # fmt: skip
+"""Words of one value each → the key that JSON has for them, by ip/ipaddress.c print_addrinfo()."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,29 +65,104 @@ class Addresses:
 def read_addresses(state: State) -> frozenset[str] | None:
     """All addresses of all interfaces, loopback's 127.0.0.0/8 and ::1 left out; None where the file was not collected.
 
-    What is no JSON of `ip -j addr` gives an empty set: nothing is then said of the host's addresses.
+    What is no output of ip gives an empty set: nothing is then said of the host's addresses.
     """
-    lines = state.read_lines(FILE)
-    if lines is None:
+    table = read_address_table(state)
+    if table is None:
         return None
-    try:
-        links = json.loads("\n".join(lines) or "[]")
-    except ValueError:
-        return frozenset()
-    found: set[str] = set()
-    for link in links if isinstance(links, list) else []:
-        infos = link.get("addr_info") if isinstance(link, dict) else None
-        for info in infos if isinstance(infos, list) else []:
-            local = info.get("local") if isinstance(info, dict) else None
-            try:
-                address = ipaddress.ip_address(str(local))
-            except ValueError:
-                continue
-            if not address.is_loopback:
-                found.add(str(address))
-    return frozenset(found)
+    return frozenset(one.ip for one in table.entries if not ipaddress.ip_address(one.ip).is_loopback)
 
 
 def read_address_table(state: State) -> Addresses | None:
     """The addresses; None where they were not collected."""
-    return None
+    lines = state.read_lines(FILE)
+    if lines is None:
+        return None
+    source = state.source(FILE)
+    table = Addresses()
+    if looks_like_json(lines):
+        for row in read_json_rows(lines, source, table.unread):
+            _read_interface(table, row, source)
+        return table
+    for found in split_blocks(lines):
+        if isinstance(found, Block):
+            _read_block(table, found, source)
+        else:
+            table.unread.add(dataclasses.replace(source, line=found[0]), found[1], "it belongs to no interface")
+    return table
+
+
+def _read_interface(table: Addresses, row: JsonRow, source: Source) -> None:
+    infos = row.value.get("addr_info", [])
+    begins = dataclasses.replace(source, line=row.line)
+    if not isinstance(infos, list):
+        table.unread.add(begins, str(infos), "addr_info is no list")
+        return
+    listed = [info for info in infos if info != {}]  # iproute2 before 4.20 leaves one for each entry that its filter omits
+    lines = row.lines_of("local", "addr_info")
+    for at, info in enumerate(listed):
+        place = dataclasses.replace(source, line=lines[at]) if len(lines) == len(listed) else begins
+        if isinstance(info, dict):
+            _add(table, text_of(row.value.get("ifname")) or text_of(info.get("dev")), info, str(info), place)
+        else:
+            table.unread.add(place, str(info), "an address that is no object")
+
+
+def _read_block(table: Addresses, block: Block, source: Source) -> None:
+    for line, words in block.rest:
+        if words[0] in ("inet", "inet6") and len(words) > 1:
+            place = dataclasses.replace(source, line=line)
+            _add(table, block.name, _info(words), " ".join(words), place)
+
+
+def _info(words: Sequence[str]) -> dict[str, Any]:
+    """A line `inet 10.0.0.1/24 brd 10.0.0.255 scope global secondary eth0:1` in the form of JSON."""
+    info: dict[str, Any] = {"family": words[0], "unknown": []}
+    info["local"], _, info["prefixlen"] = words[1].partition("/")
+    rest = iter(words[2:])
+    for word in rest:
+        if word in _VALUES and "label" not in info:
+            info[_VALUES[word]] = next(rest, "")
+        elif word in _FLAGS:
+            info[word] = True
+        else:
+            if "label" in info:
+                info["unknown"].append(info["label"])
+            info["label"] = word
+    if words[0] == "inet" and len(words) > 2 and "label" not in info and words[-1] in _FLAGS:
+        info["label"] = words[-1]  # IPv4 always ends with the label (net/ipv4/devinet.c inet_fill_ifaddr()), here a flag's name
+        info.pop(words[-1])
+    if "address" in info:
+        info["address"], _, info["prefixlen"] = info["address"].partition("/")
+    return info
+
+
+def _add(table: Addresses, interface: str, info: dict[str, Any], text: str, source: Source) -> None:
+    peer = text_of(info.get("address"))
+    length = number_of(info.get("prefixlen"))
+    try:
+        ip = ipaddress.ip_address(text_of(info.get("local")))
+        other = str(ipaddress.ip_address(peer)) if peer else None
+    except ValueError:
+        table.unread.add(source, text, "its address is not understood")
+        return
+    if info.get("prefixlen") in (None, ""):
+        length = ip.max_prefixlen
+    if length is None or not 0 <= length <= ip.max_prefixlen or not interface:
+        table.unread.add(source, text, "its prefix length or interface is not understood")
+        return
+    if info.get("unknown"):
+        table.unread.add(source, text, "the words " + " ".join(info["unknown"])[:100])
+    table.entries.append(
+        Address(
+            source=source,
+            interface=interface,
+            ip=str(ip),
+            prefix_length=length,
+            scope=text_of(info.get("scope")),
+            is_secondary=info.get("secondary") is True,
+            peer=other,
+            label=text_of(info.get("label")),
+            flags=frozenset(flag for flag in _FLAGS if info.get(flag) is True),
+        )
+    )

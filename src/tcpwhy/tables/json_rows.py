@@ -25,6 +25,18 @@ class JsonRow(NamedTuple):
     line: int
     """Where it begins, from 1."""
     value: dict[str, Any]
+    text: str
+    """As it stands in the file."""
+
+    def lines_of(self, key: str, behind: str) -> list[int]:
+        """The lines on which `"key":` stands behind the first `"behind":`, in order; in pretty-printed JSON they differ."""
+        start = self.text.find(f'"{behind}"')
+        found, at, line = [], 0, self.line
+        for match in re.finditer(rf'"{re.escape(key)}"\s*:', self.text[start:]) if start >= 0 else ():
+            line += self.text.count("\n", at, start + match.start())
+            at = start + match.start()
+            found.append(line)
+        return found
 
 
 def looks_like_json(lines: Sequence[str]) -> bool:
@@ -67,7 +79,7 @@ def read_json_rows(lines: Sequence[str], source: Source, unread: UnreadPieces) -
             if not isinstance(value, dict):
                 scanner.note(position, end, "an element that is no object")
             elif value:
-                yield JsonRow(scanner.line_of(position), value)
+                yield JsonRow(scanner.line_of(position), value, text[position:end])
             position = end
         else:
             end = text.find("\n", position)

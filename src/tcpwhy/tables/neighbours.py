@@ -48,7 +48,7 @@ def read_neighbours(state: State) -> Neighbours | None:
     source = state.source(FILE)
     table = Neighbours()
     if looks_like_json(lines):
-        for begins, row in read_json_rows(lines, source, table.unread):
+        for begins, row, _ in read_json_rows(lines, source, table.unread):
             states = row.get("state")
             named = [one for one in states if isinstance(one, str)] if isinstance(states, list) else text_of(states).split()
             if "proxy" not in row:

@@ -71,7 +71,7 @@ def read_policy_rules(state: State, family: Literal[4, 6]) -> PolicyRules | None
     source = state.source(name)
     table = PolicyRules(family)
     if looks_like_json(lines):
-        for begins, row in read_json_rows(lines, source, table.unread):
+        for begins, row, _ in read_json_rows(lines, source, table.unread):
             _add(table, row, line_of_rule(row), dataclasses.replace(source, line=begins))
     else:
         for number, line in enumerate(lines, 1):
