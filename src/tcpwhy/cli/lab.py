@@ -59,7 +59,7 @@ def run(names: tuple[str, ...], out: Path, seed: int, variants: tuple[str, ...],
       format=pcap|pcapng|nano     file format
       clocks=together|apart       some vantage points' clocks are seconds off
       places=A,B|all              the vantage points that stay in the case
-      state=none|ss               the hosts' state, taken at the end
+      state=none|ss|full|both     the hosts' state, taken at the end (both: before as well)
       zone=Asia/Shanghai          the zone of the hosts' logs
     """  # noqa: D301 - click's mark for text that is not to be rewrapped is the character itself
     try:

@@ -37,10 +37,10 @@ class Capture:
 
     @classmethod
     def of_host(cls, host: Host, options: Options) -> list[Capture]:
-        """The captures of a host: one on `any`, or one a cable."""
+        """The captures of a host: one on `any`, or one a cable and one on each of its taps."""
         if options.capture.startswith("any"):
             return [cls(host, "any", options)]
-        return [cls(host, interface.port, options) for interface in host.interfaces]
+        return [cls(host, name, options) for name in (*(interface.port for interface in host.interfaces), *host.taps)]
 
     def wait_until_listening(self) -> None:
         """Returns when the capture takes packets; raises TimeoutError with tcpdump's words."""

@@ -64,6 +64,7 @@ class Host:
         self.vantage = vantage
         self.netns = f"{world.tag}{name}"
         self.interfaces: list[Interface] = []
+        self.taps: list[str] = []  # interfaces beside the cables that are captured too: lo, tunl0
         self._ports = 0
         run_checked(["ip", "netns", "add", self.netns])
         world.undo.callback(run_checked, ["ip", "netns", "del", self.netns])
@@ -151,6 +152,18 @@ class Host:
     def iptables(self, words: str) -> None:
         """Runs iptables (ip6tables for IPv6) here: the nft form where the kernel has it, else the legacy form."""
         self.run([iptables_name(self.world.options.ip), "-w", *words.split()])
+
+    def restore_iptables(self, rules: str) -> None:
+        """Adds rules in the form of iptables-save (ip6tables-save for IPv6) to those that are there."""
+        file = self.scratch / "rules.iptables"
+        file.write_text(rules)
+        self.run([f"{iptables_name(self.world.options.ip)}-restore", "--noflush", str(file)])
+
+    def nft(self, rules: str) -> None:
+        """Adds rules in nft's own words to those that are there."""
+        file = self.scratch / "rules.nft"
+        file.write_text(rules)
+        self.run(["nft", "-f", str(file)])
 
     def default_route(self, via: str) -> None:
         """Sends everything that has no other route to `via`."""

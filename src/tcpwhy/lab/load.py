@@ -107,11 +107,13 @@ class Talk:
 class Load:
     """Clients on one host that talk to one service. Every conversation runs in a thread of that host."""
 
-    def __init__(self, world: World, host: Host, server: str, port: int, *, threads: int = 96) -> None:
+    def __init__(self, world: World, host: Host, server: str, port: int, *, threads: int = 96, patience: float = 30.0) -> None:
+        """`patience`: after so many seconds without progress a conversation is given up, where it names no other time."""
         self.world = world
         self.host = host
         self.server = server
         self.port = port
+        self.patience = patience
         self.random = random.Random(world.random.getrandbits(64))
         self.name = f"{self.random.choice(['shop', 'checkout', 'files', 'media', 'api'])}.example"
         self.outcomes: list[Outcome] = []
@@ -128,14 +130,14 @@ class Load:
         *,
         after: float = 0.0,
         source_port: int | None = None,
-        timeout: float = 30.0,
+        timeout: float | None = None,
     ) -> Future[None]:
         """Runs a conversation `after` seconds; an OSError or a broken HTTP answer becomes its outcome's error."""
 
         def body() -> None:
             if self.world.over.wait(after):
                 return
-            talk = Talk(self, kind, source_port, timeout)
+            talk = Talk(self, kind, source_port, self.patience if timeout is None else timeout)
             try:
                 talk.connect()
                 conversation(talk)

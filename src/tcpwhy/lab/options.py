@@ -11,7 +11,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "ip": ("4", "6"),
     "format": ("pcap", "pcapng", "nano"),
     "clocks": ("together", "apart"),
-    "state": ("none", "ss"),
+    "state": ("none", "ss", "full", "both"),
 }
 
 
@@ -26,7 +26,9 @@ class Options:
     `capture`: `iface` is one capture an interface, `any` is `tcpdump -i any` (link type LINUX_SLL2: every packet that
     crosses two interfaces of the host stands there twice), `any-sll` the same as LINUX_SLL. `vlan` and `vxlan` are
     the tag and the VNI of every link, 0 for none. `snap` is the snap length in bytes, 0 for all. `places` names the
-    vantage points that stay in the case, empty for all. `zone` is the zone of the hosts' logs.
+    vantage points that stay in the case, empty for all. `state` is what is taken of the hosts themselves at the end:
+    `ss` the tables that every kernel has, `full` all files of a case's state/, `both` the same as state-before/ when
+    the captures begin too. `zone` is the zone of the hosts' logs.
     """
 
     capture: str = "iface"

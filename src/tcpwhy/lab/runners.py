@@ -18,12 +18,14 @@ PACKAGE_PARENT = Path(__file__).parent.parent  # with this on the path the lab i
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 UML_KERNELS = Path("/usr/lib/uml/modules")
 UML_MODULES = (
-    "veth bridge vxlan 8021q macvlan dummy ipip sch_netem sch_tbf ipv6"
-    " iptable_filter iptable_nat iptable_mangle ip6table_filter ip6table_nat ip6table_mangle nf_conntrack"
-    " xt_statistic xt_conntrack xt_tcpudp xt_multiport xt_mark xt_nat xt_REDIRECT xt_MASQUERADE"
+    "veth bridge vxlan 8021q macvlan dummy ipip sch_netem sch_tbf ipv6 ip_vs ip_vs_rr ip_vs_wrr ip_vs_sh"
+    " iptable_filter iptable_nat iptable_mangle iptable_raw ip6table_filter ip6table_nat ip6table_mangle ip6table_raw"
+    " nf_conntrack nf_conntrack_netlink tcp_diag ip_set ip_set_hash_ip ip_set_hash_net"
+    " xt_statistic xt_conntrack xt_state xt_tcpudp xt_multiport xt_mark xt_connmark xt_nat xt_REDIRECT xt_MASQUERADE xt_LOG"
+    " xt_owner xt_addrtype xt_comment xt_limit xt_set xt_TCPMSS xt_CT ipt_REJECT ip6t_REJECT ipt_rpfilter ip6t_rpfilter"
 )
 #: What each kind of kernel has, in the words of `Scenario.needs`; the host's own kernel is probed.
-UML_FEATURES = frozenset({"netem", "vlan", "vxlan", "ipip", "bridge", "iptables"})
+UML_FEATURES = frozenset({"netem", "vlan", "vxlan", "ipip", "ip_vs", "dummy", "bridge", "iptables", "owner", "reject", "rpfilter", "nat"})
 PROBES = {
     "vlan": "ip link add p0 type veth && ip link add link p0 name p0.5 type vlan id 5",
     "vxlan": "ip link add p1 type vxlan id 5 dstport 4789 local 127.0.0.1",
@@ -32,6 +34,14 @@ PROBES = {
     "netem": "tc qdisc add dev lo root netem delay 1ms",
     "nft": "nft add table inet probe",
     "iptables": "iptables-nft -A INPUT -p tcp -m statistic --mode nth --every 2 --packet 0 -j DROP",
+    "ip_vs": "ipvsadm -A -t 127.0.0.1:1 -s rr",
+    "dummy": "ip link add p4 type dummy",
+    "owner": "iptables-nft -A OUTPUT -m owner --uid-owner 1337 -m addrtype --dst-type LOCAL -j ACCEPT",
+    "reject": "iptables-nft -A INPUT -p tcp -j REJECT --reject-with tcp-reset",
+    "rpfilter": "iptables-nft -t raw -A PREROUTING -m rpfilter --invert -j DROP",
+    "nat": "iptables-nft -t nat -A OUTPUT -p tcp -j REDIRECT --to-ports 1",
+    "nft-nat": "nft 'table ip p { chain c { type nat hook output priority -100; meta skuid 1337 return; tcp dport 1 redirect to :1; }; }'",
+    "nft-fib": "nft 'table ip q { chain c { type filter hook prerouting priority 0; fib saddr . iif oif missing drop; }; }'",
     "hash-seed": "test -e /proc/sys/net/ipv4/fib_multipath_hash_seed",
 }
 PROGRAMS = ("ip", "tcpdump", "tshark", "nginx", "ss", "nstat", "nsenter", "ethtool", "editcap")

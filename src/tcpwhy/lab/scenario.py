@@ -47,7 +47,7 @@ class Scenario:
 
     `story` runs inside the lab's world and is told by `world.fault` whether to make the fault (its twin does not).
     `check` reads the finished case, asserts that the story happened (else StoryDidNotHappen) and returns the truth.
-    `needs` names what the kernel must have: `netem`, `vlan`, `vxlan`, `hash-seed`, `nft`, `ipip`.
+    `needs` names what the kernel must have: the words of `runners.PROBES`.
     `cause` is the id of the contract's section 6, None for a story in which nothing fails.
     `form` tells several scenarios of one file apart.
     """

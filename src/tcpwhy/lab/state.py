@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from .host import iptables_name
+from .host import iptables_flavour
 
 if TYPE_CHECKING:
     from .host import Host
@@ -30,33 +30,45 @@ COMMANDS: tuple[tuple[str, str], ...] = (
     ("conntrack.txt", "conntrack -L -o extended"),
 )
 
+#: What only a full state has.
+FURTHER: tuple[tuple[str, str], ...] = (
+    ("conntrack-stats.txt", "conntrack -S"),
+    ("ipvsadm-rules.txt", "ipvsadm -S -n"),
+    ("ipvsadm-connections.txt", "ipvsadm -L -n -c"),
+    ("ipset.txt", "ipset save"),
+    ("tc.txt", "tc -s qdisc"),
+    ("ip-route-cache.txt", "ip route show cache"),
+)
 
-def write_state(host: Host, folder: Path) -> None:
-    """Writes the state of `host` into `folder`, and host.json beside it: kernel, time, zone, and what failed."""
+#: The kernel's log belongs to all hosts of a world: it would tell one host what happened in another.
+SHARED = {"dmesg-net.txt": "one kernel's log is shared by all hosts of the lab"}
+
+
+def write_state(host: Host, folder: Path, *, full: bool = False) -> None:
+    """Writes the state of `host` into `folder`, and host.json beside it: kernel, time, zone, and what failed.
+
+    `full` takes IPVS, ipset, queueing, and the legacy iptables where both variants exist too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    family_4, family_6 = iptables_name("4"), iptables_name("6")
-    commands = [
-        *COMMANDS,
-        ("iptables-save.txt", f"{family_4}-save -c"),
-        ("ip6tables-save.txt", f"{family_6}-save -c"),
-    ]
-    if family_4.endswith("nft"):
-        commands.append(("nft-ruleset.json", "nft -j list ruleset"))
     now = time.time()
     zone = ZoneInfo(host.world.options.zone)
-    failed: dict[str, str] = {}
-    for name, command in commands:
-        done = subprocess.run(
-            host.command(command.split()),
-            capture_output=True,
-            check=False,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=20,
-        )
+    failed = dict(SHARED) if full else {}
+    for name, command in _commands(full):
+        try:
+            done = subprocess.run(
+                host.command(command.split()),
+                capture_output=True,
+                check=False,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                timeout=20,
+            )
+        except subprocess.TimeoutExpired:
+            failed[name] = "no answer within 20 s"
+            continue
         if done.returncode:
             failed[name] = done.stderr.strip()[:300]
-        else:
+        elif "legacy" not in name or done.stdout:  # both variants exist where the other one has rules
             (folder / name).write_text(done.stdout)
     offset = datetime.fromtimestamp(now, zone).strftime("%z")
     release = Path("/proc/sys/kernel/osrelease").read_text().strip()
@@ -68,3 +80,16 @@ def write_state(host: Host, folder: Path) -> None:
         "failed": failed,
     }
     (folder / "host.json").write_text(json.dumps(about, indent=1) + "\n")
+
+
+def _commands(full: bool) -> list[tuple[str, str]]:
+    flavour = iptables_flavour()
+    saves = [(f"{name}-save.txt", f"{name}-{flavour}-save -c") for name in ("iptables", "ip6tables")]
+    commands = [*COMMANDS, *saves]
+    if flavour == "nft":
+        commands.append(("nft-ruleset.json", "nft -j list ruleset"))
+    if full:
+        commands += FURTHER
+        if flavour == "nft":
+            commands += [(f"{name}-legacy-save.txt", f"{name}-legacy-save -c") for name in ("iptables", "ip6tables")]
+    return commands

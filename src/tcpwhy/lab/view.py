@@ -104,6 +104,18 @@ class CaseView:
         path = self.folder / name
         return path.read_text() if path.exists() else ""
 
+    def state(self, place: str, name: str) -> str | None:
+        """A file of a place's state, None where it was not taken."""
+        path = self.folder / place / "state" / name
+        return path.read_text() if path.exists() else None
+
+    def counter(self, place: str, name: str) -> int | None:
+        """A counter of a place at the end of the run, by nstat's name; None where no state was taken."""
+        text = self.state(place, "nstat.txt")
+        if text is None:
+            return None
+        return next((int(words[1]) for words in map(str.split, text.splitlines()) if words[:1] == [name]), 0)
+
     def connections(self, server: str | None = None) -> dict[tuple[str, str], dict[str, list[Packet]]]:
         """Packets by (client, server) and place; the client is who sent a SYN, else the end with the higher port."""
         servers = {p.target for packets in self.packets.values() for p in packets if p.kind == "S"}

@@ -99,14 +99,7 @@ class World:
         addresses = [str(network.network_address + pick) for pick in picks]
         underlay = [f"198.18.{len(self._subnets) % 250}.{pick}" for pick in picks]
         for number, (host, end) in enumerate(zip((left, right), ends, strict=True)):
-            host.ip(f"link set {end} mtu {self.mtu} up")
-            if not self.offload:
-                host.run(["ethtool", "-K", end, "tso", "off", "gso", "off", "gro", "off"])
-            logical = end
-            if self.options.vlan:
-                logical = f"{end}.{self.options.vlan}"
-                host.ip(f"link add link {end} name {logical} type vlan id {self.options.vlan}")
-                host.ip(f"link set {logical} up")
+            logical = self._set_up(host, end)
             if self.options.vxlan:
                 host.ip(f"addr add {underlay[number]}/24 dev {logical}")
                 vni = self.options.vxlan + len(self._subnets)  # one host's tunnels need different ones
@@ -121,6 +114,41 @@ class World:
             host.interfaces.append(Interface(end, logical, addresses[number], addresses[1 - number], network))
         return addresses[0], addresses[1]
 
+    def lan(self, *hosts: Host) -> list[str]:
+        """One fresh network for all these hosts, a switch between them; returns their addresses in this order.
+
+        Each one's peer is the first host, whose own is the second. A tunnel needs a cable's two ends: with the vxlan
+        option this raises ValueError.
+        """
+        if self.options.vxlan:
+            raise ValueError("variant vxlan: a tunnel joins two hosts, and this scenario has a switch")
+        number = len(self._subnets)
+        switch = self.host(f"switch-{number}", vantage=False)
+        switch.ip("link add br0 type bridge")
+        switch.ip(f"link set br0 mtu {self.mtu} up")
+        network = self.subnet()
+        addresses = [str(network.network_address + pick) for pick in self.random.sample(range(2, 250), len(hosts))]
+        for place, (host, address) in enumerate(zip(hosts, addresses, strict=True)):
+            end = host.new_interface()
+            run_checked(["ip", *f"link add port{place} netns {switch.netns} type veth peer name {end} netns {host.netns}".split()])
+            switch.ip(f"link set port{place} mtu {self.mtu} master br0 up")
+            logical = self._set_up(host, end)
+            host.ip(f"addr add {address}/{network.prefixlen} dev {logical}{self.nodad}")
+            host.interfaces.append(Interface(end, logical, address, addresses[0] if place else addresses[1], network))
+        return addresses
+
+    def _set_up(self, host: Host, end: str) -> str:
+        """Brings one end of a cable up as the options say; returns the interface that is to bear addresses."""
+        host.ip(f"link set {end} mtu {self.mtu} up")
+        if not self.offload:
+            host.run(["ethtool", "-K", end, "tso", "off", "gso", "off", "gro", "off"])
+        if not self.options.vlan:
+            return end
+        logical = f"{end}.{self.options.vlan}"
+        host.ip(f"link add link {end} name {logical} type vlan id {self.options.vlan}")
+        host.ip(f"link set {logical} up")
+        return logical
+
     @property
     def nodad(self) -> str:
         """The words that make an IPv6 address usable at once (no duplicate address detection)."""
@@ -133,6 +161,8 @@ class World:
 
     def record(self) -> None:
         """Starts the captures on every vantage point, and returns when all of them listen."""
+        if self.options.state == "both":
+            self._take_state("state-before")
         fresh = [capture for host in self.hosts.values() if host.vantage for capture in Capture.of_host(host, self.options)]
         for capture in fresh:
             self.undo.callback(capture.stop)
@@ -151,10 +181,8 @@ class World:
 
     def finish(self) -> None:
         """Takes the state where it was asked for, ends captures and load, and writes down what the load met."""
-        if self.options.state == "ss":
-            for host in self.hosts.values():
-                if host.vantage:
-                    write_state(host, self.case / host.name / "state")
+        if self.options.state != "none":
+            self._take_state("state")
         self.stop_recording()
         self.over.set()
         for load in self.loads:
@@ -162,6 +190,11 @@ class World:
         outcomes = [outcome.as_dict() for load in self.loads for outcome in load.outcomes]
         (self.scratch / "outcomes.json").write_text(json.dumps(outcomes, indent=1))
         (self.scratch / "notes.json").write_text(json.dumps(self.notes, indent=1))
+
+    def _take_state(self, folder: str) -> None:
+        for host in self.hosts.values():
+            if host.vantage:
+                write_state(host, self.case / host.name / folder, full=self.options.state != "ss")
 
     def wait_for(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
         """Waits until `condition` holds; raises TimeoutError naming `what` if it never does."""
