@@ -5,79 +5,30 @@ With them their real servers, and the connections of the director.
 
 from __future__ import annotations
 
-import dataclasses
-
-from tcpwhy.evidence.source import Source
 from tcpwhy.evidence.state import State
-from tcpwhy.tables.unread import UnreadPieces
+from tcpwhy.tables.director import BalancedConnection, Ipvs, RealServer, VirtualService
+from tcpwhy.tables.ipvs_connections import is_misprinted, parse_connections, parse_proc_connections
+from tcpwhy.tables.ipvs_services import parse_services
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RealServer:
-    """One real server of a service."""
-
-    source: Source
-    text: str
-    ip: str
-    port: int
-    method: str
-    """NAT, DR, TUN, FULLNAT, LOCAL (the director itself), SNAT, TUNNEL forms are TUN."""
-    weight: int
-    tunnel_type: str
-    """ipip, gue, gre of TUN; empty where it is not shown (ipip)."""
-    active: int | None
-    inactive: int | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class VirtualService:
-    """One virtual service."""
-
-    source: Source
-    text: str
-    protocol: str
-    """tcp, udp, sctp; empty for a service by mark."""
-    ip: str
-    """Empty for a service by mark."""
-    port: int
-    """0: any (persistent)."""
-    mark: int | None
-    scheduler: str
-    flags: frozenset[str]
-    """persistent, ops, sched flags, `synproxy`, …"""
-    real_servers: tuple[RealServer, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class BalancedConnection:
-    """One entry of the director's connection table."""
-
-    source: Source
-    protocol: str
-    state: str
-    """SYN_RECV, ESTABLISHED, …; NONE for templates of persistence."""
-    expires_s: int | None
-    client_ip: str
-    client_port: int
-    virtual_ip: str
-    virtual_port: int
-    local_ip: str
-    """The director's own address towards the real server (full NAT); empty otherwise."""
-    local_port: int | None
-    real_ip: str
-    real_port: int
-
-
-@dataclasses.dataclass(slots=True)
-class Ipvs:
-    """The director's tables."""
-
-    services: list[VirtualService] | None = None
-    """None where the rules were not collected."""
-    connections: list[BalancedConnection] | None = None
-    unread: UnreadPieces = dataclasses.field(default_factory=UnreadPieces)
+__all__ = ["BalancedConnection", "Ipvs", "RealServer", "VirtualService", "read_ipvs"]
 
 
 def read_ipvs(state: State) -> Ipvs | None:
-    """The director's tables; None where none was collected."""
-    return None
+    """The director's tables; None where none was collected.
+
+    What ipvsadm wrote is taken before what /proc shows, but for connections that Alibaba's ipvsadm misprints:
+    those are taken from /proc where it is there.
+    """
+    table = Ipvs()
+    for name, is_hexadecimal in (("ipvsadm-rules.txt", False), ("proc-net-ip_vs.txt", True)):
+        lines = state.read_lines(name)
+        if lines is not None:
+            table.services = parse_services(lines, state.source(name), table.unread, is_hexadecimal=is_hexadecimal)
+            break
+    printed = state.read_lines("ipvsadm-connections.txt")
+    proc = state.read_lines("proc-net-ip_vs_conn.txt")
+    if printed is not None and not (proc is not None and is_misprinted(printed)):
+        table.connections = parse_connections(printed, state.source("ipvsadm-connections.txt"), table.unread)
+    elif proc is not None:
+        table.connections = parse_proc_connections(proc, state.source("proc-net-ip_vs_conn.txt"), table.unread)
+    return None if table.services is None and table.connections is None else table
