@@ -1,88 +1,71 @@
-"""`iptables-save` (legacy or nft, with or without counters) or `iptables -nvL` goes in; tables, chains and rules come out, in order."""
+"""A host's state goes in; its iptables rulesets come out, from `iptables-save` of either variant or, without that, from listings."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from tcpwhy.evidence.source import Source
 from tcpwhy.evidence.state import State
-from tcpwhy.tables.unread import UnreadPieces
+from tcpwhy.tables.iptables_listing import parse_listing
+from tcpwhy.tables.iptables_ruleset import Chain, Iptables, Option, Rule, Variant
+from tcpwhy.tables.iptables_save import parse_save
 
-Variant = Literal["legacy", "nft", "unknown"]
+__all__ = ["TABLES", "Chain", "Iptables", "Option", "Rule", "Variant", "parse_listing", "parse_save", "read_iptables"]
 
-
-class Option(NamedTuple):
-    """One option of a rule: `! --dport 80:90` after `-m tcp`."""
-
-    module: str
-    """The match or target that owns it; empty for the rule's own (-s, -d, -i, -o, -p, -f)."""
-    name: str
-    """Long form without dashes: `source`, `in-interface`, `dport`, `ctstate`, `to-ports`."""
-    values: tuple[str, ...]
-    """As written; empty for an option that takes none."""
-    negated: bool
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule."""
-
-    source: Source
-    text: str
-    """The rule as `iptables-save` would write it, without counters: `-A INPUT -p tcp -j DROP`."""
-    table: str
-    chain: str
-    matches: tuple[str, ...]
-    """The names after -m, and what -p loads by itself, in order."""
-    options: tuple[Option, ...]
-    """Of the rule itself and its matches, in order."""
-    target: str | None
-    """`ACCEPT`, `REDIRECT`, a user chain's name; None where the rule only counts."""
-    is_goto: bool
-    target_options: tuple[Option, ...]
-    packets: int | None
-    """None where counters were not collected."""
-    bytes: int | None
-    unread: str = ""
-    """Why part of the rule could not be understood; such a rule can neither be said to match nor not to."""
-
-    def option(self, name: str) -> Option | None:
-        """The first option of that name."""
-        return next((one for one in self.options if one.name == name), None)
-
-
-@dataclasses.dataclass(slots=True)
-class Chain:
-    """A chain of one table."""
-
-    source: Source
-    table: str
-    name: str
-    policy: str | None
-    """ACCEPT or DROP of a built-in chain, None for a user's."""
-    packets: int | None
-    bytes: int | None
-    rules: list[Rule] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass(slots=True)
-class Iptables:
-    """One ruleset."""
-
-    family: Literal[4, 6]
-    variant: Variant
-    source: Source
-    tables: dict[str, dict[str, Chain]] = dataclasses.field(default_factory=dict)
-    """By table name (`filter`, `nat`, …), by chain name; in the file's order."""
-    unread: UnreadPieces = dataclasses.field(default_factory=UnreadPieces)
-
-    @property
-    def rules(self) -> list[Rule]:
-        """All rules of all tables."""
-        return [rule for chains in self.tables.values() for chain in chains.values() for rule in chain.rules]
+TABLES = ("raw", "mangle", "nat", "filter", "security")
+"""The tables that the kernel has (iptables(8), TABLES)."""
 
 
 def read_iptables(state: State, family: Literal[4, 6]) -> tuple[Iptables, ...] | None:
-    """All rulesets of a family: iptables-save.txt and iptables-legacy-save.txt; None where neither was collected."""
-    return None
+    """All rulesets of a family: iptables-save.txt and iptables-legacy-save.txt; None where neither was collected.
+
+    Where the first is itself of the legacy variant, both show the same rules and the second is left out. Without iptables-save.txt the
+    listings `iptables-listing-TABLE.txt` are read, which are less exact: what they do not tell is `unread` at each rule.
+    """
+    tool = "iptables" if family == 4 else "ip6tables"
+    found: list[Iptables] = []
+    plain, legacy = f"{tool}-save.txt", f"{tool}-legacy-save.txt"
+    lines = state.read_lines(plain)
+    if lines is not None:
+        found += _of_family(parse_save(lines, state.source(plain), family), family)
+    else:
+        found += _listings(state, tool, family)
+    lines = state.read_lines(legacy)
+    if lines is not None:
+        for ruleset in found:
+            ruleset.unseen_legacy = ""
+        if not any(ruleset.variant == "legacy" for ruleset in found):
+            more = _of_family(parse_save(lines, state.source(legacy), family, "legacy"), family)
+            found += [one for one in more if not any(_same_rules(one, other) for other in found)]
+    return tuple(found) if found or lines is not None or state.is_collected(plain) else None
+
+
+def _of_family(rulesets: list[Iptables], family: Literal[4, 6]) -> list[Iptables]:
+    """Those of the family; what else stood in the file is counted as unread in the first of them."""
+    mine = [one for one in rulesets if one.family == family]
+    for other in rulesets:
+        if other.family != family and mine:
+            mine[0].unread.add(other.source, f"{len(other.rules)} rules", f"they are of IPv{other.family}, in the file of IPv{family}")
+    return mine
+
+
+def _same_rules(one: Iptables, other: Iptables) -> bool:
+    return [(rule.table, rule.text) for rule in one.rules] == [(rule.table, rule.text) for rule in other.rules] and bool(one.rules)
+
+
+def _listings(state: State, tool: str, family: Literal[4, 6]) -> list[Iptables]:
+    whole: Iptables | None = None
+    for table in TABLES:
+        name = f"{tool}-listing-{table}.txt"
+        lines = state.read_lines(name)
+        if lines is None:
+            continue
+        part = parse_listing(lines, state.source(name), table, family)
+        if whole is None:
+            whole = part
+            continue
+        whole.tables.update(part.tables)
+        whole.lost.update(part.lost)
+        for piece in part.unread.pieces:
+            whole.unread.add(piece.source, piece.text, piece.because)
+        whole.unread.count += part.unread.count - len(part.unread.pieces)
+    return [whole] if whole is not None else []
