@@ -10,48 +10,43 @@ from tcpwhy.path.packet import Packet
 
 
 class Fate(enum.Enum):
-    """What becomes of a packet in one host. Each value is its name in JSON; the docstring of docs/path.md has the exact conditions."""
+    """What becomes of a packet in one host: a closed list, each with the exact condition under which it is said."""
 
-    ACCEPTED = "accepted"
-    """A listening or established socket of the host takes it."""
-    REFUSED = "refused"
-    """Local delivery, and no socket for it: TCP answers RST, UDP answers ICMP port unreachable."""
-    QUEUE_FULL = "queue-full"
-    """A SYN for a listener whose accept queue was full when the snapshot was taken (Recv-Q > Send-Q)."""
-    FORWARDED = "forwarded"
-    """It leaves by another interface."""
-    SENT = "sent"
-    """Of the host's own: it leaves by an interface (also a packet that IPVS sends on)."""
-    DROPPED_BY_RULE = "dropped-by-rule"
-    """A DROP of a rule or a policy, or a NAT that finds no address."""
-    REJECTED_BY_RULE = "rejected-by-rule"
-    """A REJECT: the sender gets an ICMP error or RST."""
-    REVERSE_PATH = "reverse-path-filter"
-    """The kernel's rp_filter drops it without a word; IPReversePathFilter rises."""
-    MARTIAN_SOURCE = "martian-source"
-    """Its source is one of the host's own addresses, multicast, broadcast, 0/8 or loopback."""
-    MARTIAN_DESTINATION = "martian-destination"
-    """Its destination is loopback from outside, without route_localnet."""
-    NOT_FORWARDING = "not-forwarding"
-    """Not for this host, and forwarding is off: dropped, IpInAddrErrors rises."""
-    NO_ROUTE = "no-route"
-    """No route, or one of type unreachable: ICMP host or network unreachable (an error to the caller, of an own packet)."""
-    BLACKHOLE = "blackhole"
-    """A route or rule of type blackhole: dropped without a word."""
-    PROHIBITED = "prohibited"
-    """A route or rule of type prohibit: ICMP administratively prohibited."""
-    NO_REAL_SERVER = "no-real-server"
-    """IPVS has no usable real server: ICMP port unreachable."""
-    NO_TUNNEL = "no-tunnel"
-    """A tunnelled packet, and no tunnel device takes it: ICMP unreachable."""
-    TTL_EXPIRED = "ttl-expired"
-    """It would be forwarded with a TTL of 1: ICMP time exceeded."""
-    INTERFACE_DOWN = "interface-down"
-    """The interface by which it comes, or would leave, is down."""
-    HANDED_OVER = "handed-over"
-    """To a program by NFQUEUE, TPROXY without socket, or a hook that is not modelled by intent: named in the step."""
-    UNKNOWN = "unknown"
-    """The evidence does not decide; the doubts say at which lines."""
+    condition: str
+
+    def __new__(cls, value: str, condition: str) -> Fate:
+        """A member: its name in JSON, and its condition."""
+        member = object.__new__(cls)
+        member._value_ = value
+        member.condition = condition
+        return member
+
+    ACCEPTED = ("accepted", "A listening or established socket of the host takes it.")
+    REFUSED = ("refused", "Local delivery, and no socket for it: TCP answers RST, UDP answers ICMP port unreachable.")
+    QUEUE_FULL = ("queue-full", "A SYN for a listener whose accept queue was full when the snapshot was taken (Recv-Q > Send-Q).")
+    FORWARDED = ("forwarded", "It leaves by another interface.")
+    SENT = ("sent", "Of the host's own: it leaves by an interface (also a packet that IPVS sends on).")
+    DROPPED_BY_RULE = ("dropped-by-rule", "A DROP of a rule or a policy, or a NAT that finds no address.")
+    REJECTED_BY_RULE = ("rejected-by-rule", "A REJECT: the sender gets an ICMP error or RST.")
+    REVERSE_PATH = ("reverse-path-filter", "The kernel's rp_filter drops it without a word; IPReversePathFilter rises.")
+    MARTIAN_SOURCE = ("martian-source", "Its source is one of the host's own addresses, multicast, broadcast, 0/8 or loopback.")
+    MARTIAN_DESTINATION = ("martian-destination", "Its destination is loopback from outside, without route_localnet.")
+    NOT_FORWARDING = ("not-forwarding", "Not for this host, and forwarding is off: dropped, IpInAddrErrors rises.")
+    NO_ROUTE = (
+        "no-route",
+        "No route, or one of type unreachable: ICMP host or network unreachable (an error to the caller, of an own packet).",
+    )
+    BLACKHOLE = ("blackhole", "A route or rule of type blackhole: dropped without a word.")
+    PROHIBITED = ("prohibited", "A route or rule of type prohibit: ICMP administratively prohibited.")
+    NO_REAL_SERVER = ("no-real-server", "IPVS has no usable real server: ICMP port unreachable.")
+    NO_TUNNEL = ("no-tunnel", "A tunnelled packet, and no tunnel device takes it: ICMP unreachable.")
+    TTL_EXPIRED = ("ttl-expired", "It would be forwarded with a TTL of 1: ICMP time exceeded.")
+    INTERFACE_DOWN = ("interface-down", "The interface by which it comes, or would leave, is down.")
+    HANDED_OVER = (
+        "handed-over",
+        "To a program by NFQUEUE, TPROXY without socket, or a hook that is not modelled by intent: named in the step.",
+    )
+    UNKNOWN = ("unknown", "The evidence does not decide; the doubts say at which lines.")
 
 
 class Stage(enum.Enum):
@@ -117,6 +112,10 @@ class Trace:
     """Of a fate that is UNKNOWN: the fates that the ways end in; else the fate alone."""
     answer: Packet | None = None
     """What the host sends back at once, if it does: SYN-ACK, RST, ICMP error."""
+    ends: tuple[Packet, ...] = ()
+    """All packets in which it may end with this fate: several where a balancer, a multipath route or a range chooses."""
+    alternatives: tuple[Trace, ...] = ()
+    """Of a fate that is UNKNOWN: one way for each fate that is possible, with the doubts that it rests on."""
 
     @property
     def last(self) -> Step | None:

@@ -1,0 +1,346 @@
+"""A packet that arrives at a host, or that the host sends, goes in; every way that it can go there, each to its end, comes out."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+from collections.abc import Callable, Iterable
+
+from tcpwhy.evidence.source import Source
+from tcpwhy.path.balancing import Balancing
+from tcpwhy.path.delivery import deliver, find_socket, reject_answer
+from tcpwhy.path.netfilter import Netfilter, bounded
+from tcpwhy.path.packet import Address, Packet
+from tcpwhy.path.passage import Hook, Surroundings
+from tcpwhy.path.routing import ERRORS, LOOPBACK, Answer, Query, Routing, query_of
+from tcpwhy.path.settings import Settings
+from tcpwhy.path.source_check import check_source, martian
+from tcpwhy.path.surroundings import surroundings
+from tcpwhy.path.trace import Doubt, Fate, Stage
+from tcpwhy.path.tracking import Tracking
+from tcpwhy.path.tunnels import find_tunnel
+from tcpwhy.path.way import Binding, Ending, Onward, Way
+from tcpwhy.tables.host import HostTables
+
+Onwards = Callable[[Way], list[Onward]]
+"""Takes a way on from where it is."""
+
+IPVS_IN, IPVS_OUT_LOCAL = 99, -98
+"""net/netfilter/ipvs/ip_vs_core.c ip_vs_ops4: INPUT and OUTPUT."""
+
+DEEPEST = 4
+"""Tunnels within tunnels that are followed."""
+
+ERROR_FATES = {
+    "blackhole": Fate.BLACKHOLE,
+    "prohibit": Fate.PROHIBITED,
+    "unreachable": Fate.NO_ROUTE,
+    "none": Fate.NO_ROUTE,
+}
+
+
+class Engine:
+    """One host and family; `made` are connections that conntrack knows beside the collected ones."""
+
+    def __init__(self, host: HostTables, version: int, made: Iterable[Binding] = (), *, is_answer: bool = False) -> None:
+        self.host = host
+        self.version = version
+        self.is_answer = is_answer
+        self.settings = Settings(host, version)
+        self.routing = Routing(host, version)
+        self.tracking = Tracking(host, self.settings, made)
+        self.netfilter = Netfilter(host, version, self.tracking, self._around)
+        self.balancing = Balancing(host, self.settings, self.routing.is_local, self._send_on)
+        if self.balancing.is_active and not is_answer:
+            self.netfilter.hook_in("INPUT", IPVS_IN, self.balancing.schedule)
+            self.netfilter.hook_in("OUTPUT", IPVS_OUT_LOCAL, self.balancing.schedule)
+
+    def _around(self, hook: Hook) -> Surroundings:
+        return surroundings(self.host, hook, self.routing, self.settings)
+
+    def go(self, packet: Packet) -> list[Ending]:
+        """All ways of the packet to their ends."""
+        way = Way(packet)
+        onwards = self._send(way) if packet.is_from_here else self._receive(way, 0)
+        endings = [one for one in onwards if isinstance(one, Ending)]
+        return [self._with_answer(one) for one in endings]
+
+    # --- in
+
+    def _receive(self, way: Way, depth: int) -> list[Onward]:
+        packet = way.packet
+        name = packet.in_interface
+        doubts: tuple[Doubt, ...] = ()
+        if self.host.links is not None:
+            link = self.host.links.get(name)
+            if link is None:
+                doubts = (Doubt(None, name, "no interface of this name was listed", "it exists"),)
+                return [Ending(way.step(Stage.ARRIVAL, f"there is no interface {name}", doubts=doubts), Fate.UNKNOWN)]
+            if not link.is_up:
+                return [Ending(way.step(Stage.ARRIVAL, f"{name} is down", sources=(link.source,)), Fate.INTERFACE_DOWN)]
+            master = self.host.links.get(link.master) if link.master else None
+            if master is not None and master.kind in ("bridge", "bond", "team"):
+                moved = dataclasses.replace(packet, in_interface=master.name)
+                text = f"{name} belongs to {master.name}: the host itself receives it there"
+                way = way.step(Stage.ARRIVAL, text, sources=(link.source,), packet=moved)
+                packet, name = moved, master.name
+        if self.host.sockets is not None and packet.flags != "S":
+            socket = find_socket(packet, self.host)
+            if socket is not None and socket.state == "ESTABLISHED":
+                way = dataclasses.replace(way, packet=dataclasses.replace(packet, is_established_socket=True))
+        way = way.step(Stage.ARRIVAL, f"arrives by {name}")
+        return self._each(self._unknown_rules(way), lambda one: self._each(self.netfilter.run("PREROUTING", one),
+                                                                          lambda routed: self._route_in(routed, depth)))  # fmt: skip
+
+    def _unknown_rules(self, way: Way) -> list[Onward]:
+        """Where no rules were collected, one may interfere."""
+        if self.netfilter.is_collected:
+            return [way]
+        name = "iptables-save.txt" if self.version == 4 else "ip6tables-save.txt"
+        doubt = Doubt(None, name, "no packet filter rules were collected", "no rule interferes")
+        other = dataclasses.replace(doubt, assumed="a rule drops, rejects or translates it")
+        return [
+            dataclasses.replace(way, doubts=(*way.doubts, doubt)),
+            Ending(way.step(Stage.RULE, "a rule that was not collected may interfere", doubts=(other,)), Fate.UNKNOWN),
+        ]
+
+    def _route_in(self, way: Way, depth: int) -> list[Onward]:
+        """net/ipv4/route.c ip_route_input_slow(), net/ipv6/route.c ip6_route_input()."""
+        packet = way.packet
+        wrong = martian(packet, self.settings)
+        if wrong is not None and wrong.fate is not None:
+            step = way.step(Stage.SOURCE_CHECK, wrong.text, sources=wrong.sources, rule=wrong.rule, doubts=wrong.doubts)
+            return [Ending(step, wrong.fate)]
+        if packet.version == 4 and int(packet.destination) == 0xFFFFFFFF:
+            return self._local_in(way.step(Stage.ROUTE, "a broadcast: for this host too"), depth)
+        results: list[Onward] = []
+        for answer in self.routing.lookup(query_of(packet, in_interface=packet.in_interface)):
+            routed = way.step(Stage.ROUTE, _route_text(answer, packet), sources=_sources(answer), rule=_rule(answer), doubts=answer.doubts)
+            if answer.type in ("local", "broadcast", "anycast"):
+                results += self._checked(routed, "", lambda one: self._local_in(one, depth))
+            elif answer.type == "multicast" or packet.destination.is_multicast:
+                results.append(Ending(routed, Fate.HANDED_OVER))
+            else:
+                results += self._not_local(routed, answer)
+        return results
+
+    def _checked(self, way: Way, out_interface: str, onward: Onwards) -> list[Onward]:
+        """The reverse-path check, which IPv6 does not have (net/ipv6 knows no rp_filter)."""
+        if way.packet.version == 6:
+            return list(onward(way))
+        results: list[Onward] = []
+        for check in check_source(way.packet, self.routing, self.settings, out_interface):
+            step = way.step(Stage.SOURCE_CHECK, check.text, sources=check.sources, rule=check.rule, doubts=check.doubts)
+            results += [Ending(step, check.fate)] if check.fate is not None else onward(step)
+        return results
+
+    def _not_local(self, way: Way, answer: Answer) -> list[Onward]:
+        packet = way.packet
+        results: list[Onward] = []
+        if packet.version == 6:
+            if answer.type in ERROR_FATES:
+                return [Ending(way, ERROR_FATES[answer.type])]
+            forwarding = self.settings.get("net.ipv6.conf.all.forwarding")
+        else:
+            forwarding = self.settings.of_interface("forwarding", packet.in_interface)
+            if forwarding.number is None:
+                forwarding = self.settings.get("net.ipv4.ip_forward")
+        for value, doubts in forwarding.possible((0, 1)):
+            mine = dataclasses.replace(way, doubts=(*way.doubts, *doubts))
+            if not value:
+                text = f"{packet.destination} is no address of this host, and it does not forward: dropped without a word (IpInAddrErrors)"
+                results.append(Ending(mine.step(Stage.ROUTE, text, sources=forwarding.sources, rule=forwarding.text), Fate.NOT_FORWARDING))
+            elif answer.type in ERROR_FATES:
+                results.append(Ending(mine, ERROR_FATES[answer.type]))
+            elif answer.type == "unknown" and answer.route is None:
+                results.append(Ending(mine, Fate.UNKNOWN))
+            else:
+                results += self._forward(mine, answer)
+        return results
+
+    def _forward(self, way: Way, answer: Answer) -> list[Onward]:
+        """net/ipv4/ip_forward.c ip_forward()."""
+        results: list[Onward] = []
+        for towards in _by_hop(way, answer):
+            out = towards.packet.out_interface
+
+            def onward(one: Way) -> list[Onward]:
+                if one.packet.ttl is not None and one.packet.ttl <= 1:
+                    return [Ending(one.step(Stage.ROUTE, "its TTL is used up: ICMP time exceeded"), Fate.TTL_EXPIRED)]
+                return self._each(self.netfilter.run("FORWARD", one), lambda passed: self._leave(passed, Fate.FORWARDED))
+
+            results += self._checked(towards, out, onward)
+        return results
+
+    def _local_in(self, way: Way, depth: int) -> list[Onward]:
+        return self._each(self.netfilter.run("INPUT", way), lambda one: self._hand_up(one, depth))
+
+    def _hand_up(self, way: Way, depth: int) -> list[Onward]:
+        """To the protocol: a tunnel, a socket, or the kernel itself."""
+        packet = way.packet
+        if packet.encapsulated is not None:
+            return self._unwrap(way, depth)
+        if self.is_answer:
+            return [Ending(way.step(Stage.SOCKET, "reaches the program that asked"), Fate.ACCEPTED)]
+        return list(deliver(way, self.host, self.settings))
+
+    def _unwrap(self, way: Way, depth: int) -> list[Onward]:
+        """net/ipv4/ip_tunnel.c ip_tunnel_lookup(): the inner packet arrives once more, by the tunnel device."""
+        packet = way.packet
+        if packet.encapsulated is None or depth >= DEEPEST:
+            return [Ending(way.step(Stage.TUNNEL, f"more than {DEEPEST} tunnels within each other"), Fate.UNKNOWN)]
+        found = find_tunnel(packet, self.host)
+        if found.device is None:
+            step = way.step(Stage.TUNNEL, found.text, sources=found.sources, doubts=found.doubts)
+            return [Ending(step, Fate.UNKNOWN if found.doubts else Fate.NO_TUNNEL)]
+        inner = dataclasses.replace(packet.encapsulated, in_interface=found.device, mark=packet.mark)
+        fresh = Way(packet, way.steps, way.doubts)
+        if inner.version != self.version:
+            other = Engine(self.host, inner.version)
+            return other._receive(fresh.step(Stage.TUNNEL, found.text, sources=found.sources, packet=inner), depth + 1)
+        return self._receive(fresh.step(Stage.TUNNEL, found.text, sources=found.sources, packet=inner), depth + 1)
+
+    # --- out
+
+    def _send(self, way: Way) -> list[Onward]:
+        """A packet of the host's own (net/ipv4/ip_output.c, route.c ip_route_output_key_hash_rcu())."""
+        if not self.routing.own or way.packet.source in self.routing.own or way.packet.source.is_loopback:
+            way = way.step(Stage.ARRIVAL, "sent by this host")
+        else:
+            way = way.step(Stage.ARRIVAL, f"sent by this host, although {way.packet.source} is none of its addresses")
+        return self._each(self._unknown_rules(way), lambda one: self._each(self._route_out(one), self._out))
+
+    def _route_out(self, way: Way) -> list[Onward]:
+        packet = way.packet
+        query = query_of(packet, in_interface=LOOPBACK, uid_known=packet.uid is not None)
+        results: list[Onward] = []
+        for answer in self.routing.lookup(query):
+            routed = way.step(Stage.ROUTE, _route_text(answer, packet), sources=_sources(answer), rule=_rule(answer), doubts=answer.doubts)
+            if answer.type in ERROR_FATES:
+                results.append(Ending(routed, ERROR_FATES[answer.type]))
+            elif answer.type == "unknown" and answer.route is None:
+                results.append(Ending(routed, Fate.UNKNOWN))
+            elif answer.type == "local" or (answer.type == "anycast" and packet.version == 6):
+                moved = dataclasses.replace(routed.packet, out_interface=LOOPBACK)
+                results.append(dataclasses.replace(routed, packet=moved, gateway=None, is_local=True))
+            else:
+                results += [dataclasses.replace(one, is_local=False) for one in _by_hop(routed, answer)]
+        return results
+
+    def _out(self, way: Way) -> list[Onward]:
+        return self._each(self.netfilter.run("OUTPUT", way, reroute=self._route_out), lambda one: self._leave(one, Fate.SENT))
+
+    def _send_on(self, way: Way, how: str) -> list[Onward]:
+        """What IPVS sends: routed, then OUTPUT and POSTROUTING, never FORWARD (ip_vs_xmit.c ip_vs_send_or_cont)."""
+        packet = way.packet
+        towards = way.gateway if how == "DR" and way.gateway is not None else packet.destination
+        query = Query(destination=towards, in_interface=LOOPBACK, mark=packet.mark, dscp=packet.dscp)
+        results: list[Onward] = []
+        for answer in self.routing.lookup(query):
+            routed = way.step(Stage.ROUTE, _route_text(answer, packet), sources=_sources(answer), rule=_rule(answer), doubts=answer.doubts)
+            if answer.type in ERROR_FATES:
+                results.append(Ending(routed, ERROR_FATES[answer.type]))
+                continue
+            if answer.type == "unknown" and answer.route is None:
+                results.append(Ending(routed, Fate.UNKNOWN))
+                continue
+            for one in _by_hop(routed, answer):
+                if how == "TUN":
+                    one = dataclasses.replace(one, packet=dataclasses.replace(one.packet, source=self._own_source(answer, one)))
+                bound = dataclasses.replace(one, destination_bound=True)
+                results += self._each(self._balanced_output(bound), lambda passed: self._leave(passed, Fate.SENT))
+        return results
+
+    def _balanced_output(self, way: Way) -> list[Onward]:
+        """OUTPUT of a packet that IPVS has taken: its own hooks let it pass (skb->ipvs_property)."""
+        plain = Netfilter(self.host, self.version, self.tracking, self._around)
+        return plain.run("OUTPUT", way, on_loopback=True)
+
+    def _own_source(self, answer: Answer, way: Way) -> Address:
+        """The director's address towards the real server: the route's, else the interface's first."""
+        if answer.route is not None and answer.route.preferred_source:
+            return ipaddress.ip_address(answer.route.preferred_source)
+        if self.host.addresses is not None:
+            for entry in self.host.addresses.of_interface(way.packet.out_interface, way.packet.destination.version):
+                return ipaddress.ip_address(entry.ip.partition("%")[0])
+        return way.packet.source
+
+    def _leave(self, way: Way, fate: Fate) -> list[Onward]:
+        """POSTROUTING, and the wire; or lo, and in again."""
+        return self._each(self.netfilter.run("POSTROUTING", way), lambda one: self._transmit(one, fate))
+
+    def _transmit(self, way: Way, fate: Fate) -> list[Onward]:
+        packet = way.packet
+        if way.is_local:
+            back = dataclasses.replace(packet, in_interface=LOOPBACK, out_interface="")
+            looped = way.step(Stage.ARRIVAL, "comes back by lo", packet=back)
+            # On lo the packet keeps its route: no lookup, no check of the source (ip_input.c ip_rcv_finish_core: skb_valid_dst).
+            return self._each(self.netfilter.run("PREROUTING", looped, on_loopback=True), lambda one: self._local_in(one, 0))
+        link = self.host.links.get(packet.out_interface) if self.host.links is not None else None
+        if link is not None and not link.is_up:
+            return [Ending(way.step(Stage.END, f"{packet.out_interface} is down", sources=(link.source,)), Fate.INTERFACE_DOWN)]
+        hop = f" towards {way.gateway}" if way.gateway is not None else ""
+        return [Ending(way.step(Stage.END, f"leaves by {packet.out_interface}{hop}"), fate)]
+
+    def _with_answer(self, ending: Ending) -> Ending:
+        """REJECT's answer, which stands in the rule's text."""
+        if ending.fate is not Fate.REJECTED_BY_RULE or ending.answer is not None:
+            return ending
+        last = ending.way.steps[-1] if ending.way.steps else None
+        words = last.rule if last is not None else ""
+        return dataclasses.replace(ending, answer=reject_answer(ending.way.packet, words.replace("tcp reset", "tcp-reset")))
+
+    @staticmethod
+    def _each(onwards: Iterable[Onward], stage: Onwards) -> list[Onward]:
+        """Takes what goes on through a stage; what has ended stays."""
+        results: list[Onward] = []
+        going = []
+        for onward in onwards:
+            if isinstance(onward, Ending):
+                results.append(onward)
+            else:
+                going.append(onward)
+        for way in bounded(going, results):
+            results += stage(way)
+        return results
+
+
+def _by_hop(way: Way, answer: Answer) -> list[Way]:
+    """One way for each next hop of a multipath route; the kernel chooses by a hash."""
+    hops = answer.next_hops
+    if not hops:
+        return [way]
+    found = []
+    for hop in hops[:8]:
+        doubts: tuple[Doubt, ...] = ()
+        if len(hops) > 1 and answer.route is not None:
+            chosen = f"{hop.gateway or 'on the link'} by {hop.interface}"
+            doubts = (Doubt(answer.route.source, answer.route.text, "a hash chooses among the next hops", chosen),)
+        packet = dataclasses.replace(way.packet, out_interface=hop.interface)
+        gateway = ipaddress.ip_address(hop.gateway) if hop.gateway else None
+        found.append(dataclasses.replace(way, packet=packet, gateway=gateway, doubts=(*way.doubts, *doubts)))
+    return found
+
+
+def _route_text(answer: Answer, packet: Packet) -> str:
+    target = packet.destination
+    if answer.type == "local":
+        return f"{target} is this host's own"
+    if answer.type == "unicast":
+        ways = " or ".join(f"{hop.gateway + ' ' if hop.gateway else ''}by {hop.interface}" for hop in answer.next_hops)
+        return f"routed {ways}"
+    if answer.type == "none":
+        return f"no route to {target}"
+    if answer.type in ERRORS:
+        return f"a route or rule of type {answer.type} for {target}"
+    return f"{target}: {answer.type}"
+
+
+def _sources(answer: Answer) -> tuple[Source, ...]:
+    return tuple(part.source for part in (answer.rule, answer.route) if part is not None)
+
+
+def _rule(answer: Answer) -> str:
+    if answer.route is not None:
+        return answer.route.text
+    return answer.rule.text if answer.rule is not None else ""

@@ -1,0 +1,216 @@
+"""A packet at a hook goes in; what conntrack, the base chains of iptables and nft, and NAT make of it comes out, in the kernel's order."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Literal
+
+from tcpwhy.path.packet import Packet
+from tcpwhy.path.passage import MOST_WAYS, Hook, Passage, Surroundings
+from tcpwhy.path.rewriting import rewrite
+from tcpwhy.path.trace import Doubt, Fate, Stage
+from tcpwhy.path.tracking import Tracking, translate
+from tcpwhy.path.way import Ending, Onward, Way
+from tcpwhy.tables.host import HostTables
+from tcpwhy.tables.iptables import Iptables
+from tcpwhy.tables.nft import Nft, NftChain
+
+RAW, CONNTRACK, MANGLE, NAT_DST, FILTER, SECURITY, NAT_SRC = -300, -200, -150, -100, 0, 50, 100
+"""include/uapi/linux/netfilter_ipv4.h enum nf_ip_hook_priorities; the same for IPv6."""
+
+TABLES: dict[Hook, tuple[tuple[int, str], ...]] = {
+    "PREROUTING": ((RAW, "raw"), (MANGLE, "mangle"), (NAT_DST, "nat")),
+    "INPUT": ((MANGLE, "mangle"), (FILTER, "filter"), (SECURITY, "security"), (NAT_SRC, "nat")),
+    "FORWARD": ((MANGLE, "mangle"), (FILTER, "filter"), (SECURITY, "security")),
+    "OUTPUT": ((RAW, "raw"), (MANGLE, "mangle"), (NAT_DST, "nat"), (FILTER, "filter"), (SECURITY, "security")),
+    "POSTROUTING": ((MANGLE, "mangle"), (NAT_SRC, "nat")),
+}
+"""Which table of iptables hooks where, and with which priority (net/ipv4/netfilter/iptable_*.c)."""
+
+Chain = Callable[[Packet], list[Passage]]
+Kind = Literal["filter", "nat", "route", "conntrack", "ipvs"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Entry:
+    """One function that is hooked in."""
+
+    priority: int
+    order: int
+    kind: Kind
+    runs: tuple[Chain, ...]
+
+
+class Netfilter:
+    """The hooks of one host and family."""
+
+    def __init__(self, host: HostTables, version: int, tracking: Tracking, around: Callable[[Hook], Surroundings]) -> None:
+        self.host = host
+        self.version = version
+        self.tracking = tracking
+        self._around = around
+        self._entries: dict[Hook, list[_Entry]] = {}
+        self._balance: dict[Hook, list[tuple[int, Callable[[Way], list[Onward]]]]] = {}
+
+    @property
+    def is_collected(self) -> bool:
+        """Whether anything tells which rules the host has."""
+        rulesets = self.host.iptables if self.version == 4 else self.host.ip6tables
+        return rulesets is not None or self.host.nft is not None
+
+    def hook_in(self, hook: Hook, priority: int, function: Callable[[Way], list[Onward]]) -> None:
+        """Hooks a function of the kernel's own in, such as IPVS."""
+        self._balance.setdefault(hook, []).append((priority, function))
+
+    def run(self, hook: Hook, way: Way, *, on_loopback: bool = False, reroute: Callable[[Way], list[Onward]] | None = None) -> list[Onward]:
+        """All that happens at a hook, in order of priority.
+
+        `on_loopback`: OUTPUT has seen the packet already. `reroute` finds the way anew where a rule of OUTPUT changed what routes look at
+        (net/ipv4/netfilter.c ip_route_me_harder).
+        """
+        ended: list[Onward] = []
+        current = [way]
+        for entry in self._at(hook):
+            following: list[Way] = []
+            for way in current:
+                for onward in self._one(entry, hook, way, on_loopback):
+                    if isinstance(onward, Ending):
+                        ended.append(onward)
+                    elif reroute is not None and _needs_route(entry.kind, way.packet, onward.packet):
+                        for moved in reroute(onward):
+                            (ended if isinstance(moved, Ending) else following).append(moved)  # type: ignore[arg-type]
+                    else:
+                        following.append(onward)
+            current = bounded(following, ended)
+        return [*ended, *current]
+
+    def _at(self, hook: Hook) -> list[_Entry]:
+        if hook not in self._entries:
+            self._entries[hook] = self._collect(hook)
+        return self._entries[hook]
+
+    def _collect(self, hook: Hook) -> list[_Entry]:
+        around = self._around(hook)
+        found: list[_Entry] = []
+        translating: list[tuple[int, Chain]] = []
+        rulesets = (self.host.iptables if self.version == 4 else self.host.ip6tables) or ()
+        for priority, table in TABLES[hook]:
+            for ruleset in rulesets:
+                if hook not in ruleset.tables.get(table, {}):
+                    continue
+                run = functools.partial(_run_table, ruleset, table, hook, around)
+                if table == "nat":
+                    translating.append((priority, run))
+                else:
+                    found.append(_Entry(priority, len(found), "route" if table == "mangle" and hook == "OUTPUT" else "filter", (run,)))
+        if self.host.nft is not None:
+            from tcpwhy.path.nft_chain import base_chains
+
+            for chain in base_chains(self.host.nft, hook, self.version):
+                run = functools.partial(_run_chain, self.host.nft, chain, around)
+                if chain.type == "nat":
+                    translating.append((chain.priority or 0, run))
+                else:
+                    found.append(_Entry(chain.priority or 0, len(found), "route" if chain.type == "route" else "filter", (run,)))
+        if hook in ("PREROUTING", "OUTPUT"):
+            found.append(_Entry(CONNTRACK, -1, "conntrack", ()))
+        if hook != "FORWARD":
+            # The chains of type nat run within one function of fixed priority (net/netfilter/nf_nat_proto.c nf_nat_ipv4_ops).
+            priority = NAT_DST if hook in ("PREROUTING", "OUTPUT") else NAT_SRC
+            translating.sort(key=lambda pair: pair[0])
+            found.append(_Entry(priority, len(found), "nat", tuple(run for _, run in translating)))
+        found += [_Entry(priority, len(found), "ipvs", ()) for priority, _ in self._balance.get(hook, ())]
+        return sorted(found, key=lambda entry: (entry.priority, entry.order))
+
+    def _one(self, entry: _Entry, hook: Hook, way: Way, on_loopback: bool) -> list[Onward]:
+        if entry.kind == "conntrack":
+            # What OUTPUT has tracked keeps its entry on lo (nf_conntrack_in: previously seen).
+            return [way] if on_loopback else [*self.tracking.begin(way)]
+        if entry.kind == "ipvs":
+            function = next(function for priority, function in self._balance[hook] if priority == entry.priority)
+            return function(way)
+        if entry.kind == "nat":
+            return self._translate(entry, hook, way)
+        return [self._follow(passage, way, hook) for passage in entry.runs[0](way.packet)]
+
+    def _follow(self, passage: Passage, way: Way, hook: Hook) -> Onward:
+        """The way after a base chain that is not of type nat."""
+        after = dataclasses.replace(way, packet=passage.packet, steps=(*way.steps, *passage.steps), doubts=(*way.doubts, *passage.doubts))
+        verdict = passage.verdict
+        if verdict.kind == "drop":
+            return Ending(after, Fate.DROPPED_BY_RULE)
+        if verdict.kind == "reject":
+            return Ending(after, Fate.REJECTED_BY_RULE)
+        if verdict.kind in ("queue", "stolen"):
+            return Ending(after, Fate.HANDED_OVER)
+        if verdict.kind == "tproxy" and verdict.port is not None:
+            return dataclasses.replace(after, forced_socket=(verdict.address or way.packet.destination, verdict.port))
+        return after
+
+    def _translate(self, entry: _Entry, hook: Hook, way: Way) -> list[Onward]:
+        """NAT at this hook (net/netfilter/nf_nat_core.c nf_nat_inet_fn): chains are asked for a connection's first packet only."""
+        packet = way.packet
+        if packet.ct_state in ("INVALID", "UNTRACKED"):
+            return [way]
+        is_destination = hook in ("PREROUTING", "OUTPUT")
+        if way.confirmed is not None:
+            return [translate(way, hook)]
+        if packet.ct_state not in ("NEW", "RELATED") or packet.is_reply:
+            return [way]
+        if way.destination_bound if is_destination else way.source_bound:
+            return [way]
+        ended: list[Onward] = []
+        asking = [way]
+        for run in entry.runs:
+            undecided: list[Way] = []
+            for one in asking:
+                for passage in run(one.packet):
+                    followed = self._follow(passage, one, hook)
+                    if isinstance(followed, Ending):
+                        ended.append(followed)
+                    elif passage.verdict.kind == "nat" and passage.verdict.nat is not None:
+                        ended += [_settled(onward, is_destination) for onward in
+                                  rewrite(followed, passage.verdict.nat, hook, self.host, self._around(hook))]  # fmt: skip
+                    else:
+                        undecided.append(followed)
+            asking = bounded(undecided, ended)
+        return [*ended, *(_settled(one, is_destination) for one in asking)]
+
+
+def _run_table(ruleset: Iptables, table: str, hook: Hook, around: Surroundings, packet: Packet) -> list[Passage]:
+    from tcpwhy.path.iptables_chain import run_iptables
+
+    return run_iptables(ruleset, table, hook, packet, around)
+
+
+def _run_chain(nft: Nft, chain: NftChain, around: Surroundings, packet: Packet) -> list[Passage]:
+    from tcpwhy.path.nft_chain import run_nft
+
+    return run_nft(nft, chain, packet, around)
+
+
+def _needs_route(kind: Kind, before: Packet, after: Packet) -> bool:
+    """nf_nat_ipv4_local_fn looks at the destination, chains of type route at whatever routes and rules look at."""
+    if kind == "nat":
+        return before.destination != after.destination
+    if kind != "route":
+        return False
+    return (before.source, before.destination, before.mark, before.dscp) != (after.source, after.destination, after.mark, after.dscp)
+
+
+def _settled(onward: Onward, is_destination: bool) -> Onward:
+    if isinstance(onward, Ending):
+        return onward
+    return dataclasses.replace(onward, **{"destination_bound" if is_destination else "source_bound": True})  # type: ignore[arg-type]
+
+
+def bounded(ways: list[Way], ended: list[Onward]) -> list[Way]:
+    """At most MOST_WAYS ways; what lies beyond ends as unknown."""
+    if len(ways) <= MOST_WAYS:
+        return ways
+    doubt = Doubt(None, "", f"more than {MOST_WAYS} ways were possible", "the rest is not followed")
+    rest = ways[MOST_WAYS - 1].step(Stage.END, "too many ways are possible to follow them all", doubts=(doubt,))
+    ended.append(Ending(rest, Fate.UNKNOWN))
+    return ways[: MOST_WAYS - 1]

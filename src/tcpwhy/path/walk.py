@@ -1,0 +1,100 @@
+"""A host's tables and a packet go in; the packet's way through the host comes out, and the way of its answer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from tcpwhy.path.engine import Engine
+from tcpwhy.path.packet import Packet
+from tcpwhy.path.trace import Doubt, Fate, Trace, Walk
+from tcpwhy.path.way import Binding, Ending, inverted, tuple_of
+from tcpwhy.tables.host import HostTables
+
+ANSWERED = frozenset({Fate.ACCEPTED, Fate.REFUSED, Fate.REJECTED_BY_RULE})
+"""Fates in which the host itself answers."""
+
+PASSED_ON = frozenset({Fate.FORWARDED, Fate.SENT})
+"""Fates in which the answer comes from elsewhere."""
+
+
+def walk(host: HostTables, packet: Packet) -> Walk:
+    """Walks a packet through a host, and its answer back, in the kernel's order.
+
+    Where a rule, a route or a setting cannot be told, both ways are walked; a fate on which they differ is Fate.UNKNOWN, with the lines
+    on which it hangs. Nothing is sent and nothing is changed.
+    """
+    endings = Engine(host, packet.version).go(packet)
+    forward = _conclude(packet, endings)
+    return Walk(forward, _answer_walk(host, packet, endings, forward))
+
+
+def _answer_walk(host: HostTables, packet: Packet, endings: Sequence[Ending], forward: Trace) -> Trace | None:
+    """The answer's way, where all ways of the packet lead to one fate."""
+    ending = next((one for one in endings if one.fate is forward.fate), None)
+    if ending is None:
+        return None
+    way = ending.way
+    own = way.packet.ct_original or tuple_of(way.packet)
+    binding = way.confirmed or way.binding or Binding(own, inverted(own))
+    if forward.fate in ANSWERED:
+        if ending.answer is None:
+            return None
+        answer = ending.answer
+    elif forward.fate in PASSED_ON:
+        end = way.packet
+        if end.encapsulated is not None or end.ct_state == "UNTRACKED" or end.protocol not in ("tcp", "udp"):
+            return None
+        answer = Packet(
+            protocol=end.protocol,
+            source=end.destination,
+            destination=end.source,
+            source_port=end.destination_port,
+            destination_port=end.source_port,
+            flags="SA" if end.flags == "S" else "A" if end.protocol == "tcp" else None,
+            in_interface=end.out_interface,
+        )
+    else:
+        return None
+    known = dataclasses.replace(binding, has_reply=True)
+    engine = Engine(host, answer.version, (known,) if answer.protocol == packet.protocol else (), is_answer=True)
+    return _conclude(answer, engine.go(answer))
+
+
+def _conclude(packet: Packet, endings: Sequence[Ending]) -> Trace:
+    """One trace of all ways: their common fate, or UNKNOWN with what it hangs on."""
+    fates = list(dict.fromkeys(ending.fate for ending in endings))
+    if len(fates) == 1:
+        first = endings[0]
+        ends = tuple(dict.fromkeys(ending.way.packet for ending in endings))
+        doubts = _doubts(endings) if first.fate is Fate.UNKNOWN else ()
+        return Trace(packet, first.way.packet, first.fate, first.way.steps, doubts, (first.fate,), first.answer, ends)
+    alternatives = []
+    for fate in fates:
+        members = [ending for ending in endings if ending.fate is fate]
+        first = members[0]
+        ends = tuple(dict.fromkeys(ending.way.packet for ending in members))
+        alternatives.append(Trace(packet, first.way.packet, fate, first.way.steps, first.way.doubts, (fate,), first.answer, ends))
+    first = endings[0]
+    relevant = _relevant(endings)
+    return Trace(packet, first.way.packet, Fate.UNKNOWN, first.way.steps, relevant, tuple(fates), None, (), tuple(alternatives))
+
+
+def _doubts(endings: Sequence[Ending]) -> tuple[Doubt, ...]:
+    return tuple(dict.fromkeys(doubt for ending in endings for doubt in ending.way.doubts))
+
+
+def _relevant(endings: Sequence[Ending]) -> tuple[Doubt, ...]:
+    """The doubts on which the fate hangs: those whose answers lead to different sets of fates."""
+    found: list[Doubt] = []
+    for doubt in _doubts(endings):
+        key = (doubt.source, doubt.text, doubt.because)
+        by_assumption: dict[str, set[Fate]] = {}
+        for ending in endings:
+            for other in ending.way.doubts:
+                if (other.source, other.text, other.because) == key:
+                    by_assumption.setdefault(other.assumed, set()).add(ending.fate)
+        sets = list(by_assumption.values())
+        if len(sets) < 2 or any(one != sets[0] for one in sets):
+            found.append(doubt)
+    return tuple(found) or _doubts(endings)
