@@ -114,24 +114,18 @@ class Balancing:
             return None
         wanted = (str(packet.source), packet.source_port, str(packet.destination), packet.destination_port)
         for entry in self.host.ipvs.connections or ():
-            if entry.state == "NONE" or entry.protocol != packet.protocol:
+            if entry.is_template or entry.protocol != packet.protocol:
                 continue
             if (entry.client_ip, entry.client_port, entry.virtual_ip, entry.virtual_port) == wanted:
                 return entry
         return None
 
     def _service(self, packet: Packet) -> VirtualService | None:
-        """net/netfilter/ipvs/ip_vs_ctl.c ip_vs_service_find: by mark first, then by address and port, then by address alone."""
-        services = (self.host.ipvs.services if self.host.ipvs is not None else None) or []
-        for service in services:
-            if service.mark and service.mark == packet.mark:
-                return service
-        own = [service for service in services if service.ip == str(packet.destination) and service.protocol == packet.protocol]
-        for port in (packet.destination_port, 0):
-            for service in own:
-                if service.port == port:
-                    return service
-        return None
+        """The service that takes it, if any."""
+        if self.host.ipvs is None:
+            return None
+        found = self.host.ipvs.services_for(packet.protocol, str(packet.destination), packet.destination_port or 0, packet.mark)
+        return found[0] if found else None
 
     def _server(self, service: VirtualService | None, ip: str, port: int) -> RealServer | None:
         if service is None:

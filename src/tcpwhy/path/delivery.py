@@ -133,10 +133,29 @@ def _reset(packet: Packet) -> Packet:
     return dataclasses.replace(_turned(packet), flags="R" if packet.flags is not None and "A" in packet.flags else "RA")
 
 
+ICMP_CODES = {
+    "net-unreachable": 0, "host-unreachable": 1, "proto-unreachable": 2, "port-unreachable": 3, "net-prohibited": 9,
+    "host-prohibited": 10, "admin-prohibited": 13,
+}  # fmt: skip
+"""Codes of ICMP destination unreachable by REJECT's words (extensions/libipt_REJECT.c)."""
+
+ICMPV6_CODES = {
+    "no-route": 0, "adm-prohibited": 1, "admin-prohibited": 1, "addr-unreachable": 3, "port-unreachable": 4, "policy-fail": 5,
+    "reject-route": 6,
+}  # fmt: skip
+"""The same of ICMPv6 (extensions/libip6t_REJECT.c)."""
+
+
 def reject_answer(packet: Packet, reject_with: str) -> Packet:
     """What REJECT sends (net/ipv4/netfilter/nf_reject_ipv4.c): RST, or an ICMP error to the packet's source."""
-    if "tcp-reset" in reject_with:
+    if "tcp" in reject_with and "reset" in reject_with:
         return _reset(packet)
-    turned = _turned(packet)
-    return dataclasses.replace(turned, protocol="icmp" if packet.version == 4 else "icmpv6", source_port=None, destination_port=None,
-                               icmp_type=3 if packet.version == 4 else 1)  # fmt: skip
+    codes = ICMP_CODES if packet.version == 4 else ICMPV6_CODES
+    return dataclasses.replace(
+        _turned(packet),
+        protocol="icmp" if packet.version == 4 else "icmpv6",
+        source_port=None,
+        destination_port=None,
+        icmp_type=3 if packet.version == 4 else 1,
+        icmp_code=next((code for word, code in codes.items() if reject_with.endswith(word)), None),
+    )

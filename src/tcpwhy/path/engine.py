@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from tcpwhy.evidence.source import Source
 from tcpwhy.path.balancing import Balancing
-from tcpwhy.path.delivery import deliver, find_socket, reject_answer
+from tcpwhy.path.delivery import deliver, find_socket
 from tcpwhy.path.netfilter import Netfilter, bounded
 from tcpwhy.path.packet import Address, Packet
 from tcpwhy.path.passage import Hook, Surroundings
@@ -62,8 +62,7 @@ class Engine:
         """All ways of the packet to their ends."""
         way = Way(packet)
         onwards = self._send(way) if packet.is_from_here else self._receive(way, 0)
-        endings = [one for one in onwards if isinstance(one, Ending)]
-        return [self._with_answer(one) for one in endings]
+        return [one for one in onwards if isinstance(one, Ending)]
 
     # --- in
 
@@ -281,14 +280,6 @@ class Engine:
             return [Ending(way.step(Stage.END, f"{packet.out_interface} is down", sources=(link.source,)), Fate.INTERFACE_DOWN)]
         hop = f" towards {way.gateway}" if way.gateway is not None else ""
         return [Ending(way.step(Stage.END, f"leaves by {packet.out_interface}{hop}"), fate)]
-
-    def _with_answer(self, ending: Ending) -> Ending:
-        """REJECT's answer, which stands in the rule's text."""
-        if ending.fate is not Fate.REJECTED_BY_RULE or ending.answer is not None:
-            return ending
-        last = ending.way.steps[-1] if ending.way.steps else None
-        words = last.rule if last is not None else ""
-        return dataclasses.replace(ending, answer=reject_answer(ending.way.packet, words.replace("tcp reset", "tcp-reset")))
 
     @staticmethod
     def _each(onwards: Iterable[Onward], stage: Onwards) -> list[Onward]:

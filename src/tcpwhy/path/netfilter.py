@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import Literal
 
+from tcpwhy.path.delivery import reject_answer
 from tcpwhy.path.packet import Packet
 from tcpwhy.path.passage import MOST_WAYS, Hook, Passage, Surroundings
 from tcpwhy.path.rewriting import rewrite
@@ -142,7 +143,7 @@ class Netfilter:
         if verdict.kind == "drop":
             return Ending(after, Fate.DROPPED_BY_RULE)
         if verdict.kind == "reject":
-            return Ending(after, Fate.REJECTED_BY_RULE)
+            return Ending(after, Fate.REJECTED_BY_RULE, reject_answer(way.packet, verdict.reject_with))
         if verdict.kind in ("queue", "stolen"):
             return Ending(after, Fate.HANDED_OVER)
         if verdict.kind == "tproxy" and verdict.port is not None:

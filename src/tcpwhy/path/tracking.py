@@ -10,7 +10,7 @@ from tcpwhy.path.packet import CtTuple
 from tcpwhy.path.settings import Settings
 from tcpwhy.path.trace import Doubt, Stage
 from tcpwhy.path.way import Binding, Way, inverted, tuple_of
-from tcpwhy.tables.conntrack import Tracked, Tuple
+from tcpwhy.tables.conntrack import Tuple
 from tcpwhy.tables.host import HostTables
 
 FINISHED = frozenset({"TIME_WAIT", "CLOSE", "LAST_ACK"})
@@ -28,13 +28,6 @@ class Tracking:
         self.host = host
         self.settings = settings
         self.made = tuple(made)
-        self._by_tuple: dict[tuple[str, CtTuple], tuple[Tracked, bool]] = {}
-        for entry in host.conntrack.entries if host.conntrack is not None else ():
-            original, reply = _read(entry.original), _read(entry.reply)
-            if original is None or reply is None or entry.zone:
-                continue
-            self._by_tuple.setdefault((entry.protocol, original), (entry, False))
-            self._by_tuple.setdefault((entry.protocol, reply), (entry, True))
 
     def begin(self, way: Way) -> list[Way]:
         """The packet meets conntrack (net/netfilter/nf_conntrack_core.c nf_conntrack_in): its state, and the entry that it belongs to."""
@@ -46,7 +39,8 @@ class Tracking:
         for made in self.made:
             if own in (made.reply, made.original):
                 return [self._known(way, made, own == made.reply and own != made.original)]
-        found = self._by_tuple.get((packet.protocol, own))
+        table = self.host.conntrack
+        found = table.find(packet.protocol, _written(own)) if table is not None else None
         if found is not None and not (packet.flags == "S" and found[0].state in FINISHED):
             entry, is_reply = found
             original, reply = _read(entry.original), _read(entry.reply)
@@ -76,7 +70,6 @@ class Tracking:
         packet = way.packet
         state = "NEW"
         because = "conntrack has no entry for it: NEW"
-        doubts: tuple[Doubt, ...] = ()
         if packet.protocol == "tcp" and packet.flags is not None and not _is_syn(packet.flags):
             loose = self.settings.get("net.netfilter.nf_conntrack_tcp_loose")
             picks_up = "A" in packet.flags and not set("SFR") & set(packet.flags) and loose.number != 0
@@ -84,14 +77,19 @@ class Tracking:
             because = f"conntrack has no entry for it, and {packet.flags} " + (
                 "is picked up in mid-connection (nf_conntrack_tcp_loose): NEW" if picks_up else "begins none: INVALID"
             )
-            if self.host.conntrack is None:
+            if not self._is_complete:
                 return self._either(way, own, state, because)
         elif packet.protocol in ICMP_QUERIES and packet.icmp_type not in (None, *ICMP_QUERIES[packet.protocol]):
             state, because = "INVALID", "conntrack has no entry for it, and this ICMP type begins none: INVALID"
-            if self.host.conntrack is None:
+            if not self._is_complete:
                 return self._either(way, own, state, because)
         changed = dataclasses.replace(packet, ct_state=state, ct_original=own if state == "NEW" else None)  # type: ignore[arg-type]
-        return [way.step(Stage.CONNTRACK, because, packet=changed, doubts=doubts)]
+        return [way.step(Stage.CONNTRACK, because, packet=changed)]
+
+    @property
+    def _is_complete(self) -> bool:
+        """Whether an entry that was not found is none."""
+        return self.host.conntrack is not None and self.host.conntrack.is_complete
 
     def _either(self, way: Way, own: CtTuple, state: str, because: str) -> list[Way]:
         """Whether an entry existed was not collected: it may be of a known connection as well."""
@@ -106,6 +104,10 @@ class Tracking:
 
 def _is_syn(flags: str) -> bool:
     return "S" in flags and not set("AFR") & set(flags)
+
+
+def _written(tuple_: CtTuple) -> Tuple:
+    return Tuple(str(tuple_.source), str(tuple_.destination), tuple_.source_port, tuple_.destination_port)
 
 
 def _read(tuple_: Tuple) -> CtTuple | None:
