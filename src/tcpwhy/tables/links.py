@@ -41,7 +41,8 @@ class Link:
     """The kind's own data by the names that `ip -j` gives them: `local`, `remote`, `id`, `external`, `table`, `mode`, …
 
     With them, of the link itself: `link` (the device below, or the peer of a veth), `link_index` where that is in another
-    namespace, `link_type` (`ether`, `ipip`, …), `operstate`, `slave_kind`, `altnames`, `ifalias`. From text only those that TEXT_DETAILS names.
+    namespace, `link_type` (`ether`, `ipip`, …), `operstate`, `slave_kind`, `altnames`,
+    `ifalias`. From text only those that TEXT_DETAILS names.
     """
 
     @property

@@ -121,14 +121,21 @@ def _text_rows(lines: Sequence[str], source: Source, unread: UnreadPieces) -> It
             head = []
 
 
-def _begins_route(words: Sequence[str]) -> bool:
-    at = 1 if words[0] == "Deleted" else 0
+def _begins_route(words: list[str]) -> bool:
+    at = 1 if words[:1] == ["Deleted"] else 0
     at += len(words) > at and words[at] in TYPES
     if len(words) <= at:
         return False
     destination, rest = words[at], words[at + 1 :]
-    known = destination == "default" or destination.isdecimal() or network_of(destination, 6 if ":" in destination else 4) is not None
+    if _is_label(destination):
+        return bool(rest) and rest[0] in WORDS
+    known = destination == "default" or network_of(destination, 6 if ":" in destination else 4) is not None
     return known and (not rest or rest[0] in WORDS)
+
+
+def _is_label(destination: str) -> bool:
+    """Routes of MPLS have a label of 20 bits where others have a prefix (lib/mpls_ntop.c)."""
+    return destination.isdecimal() and destination != "0" and len(destination) <= 7
 
 
 def _families(rows: Sequence[dict[str, Any]], asked: Literal[4, 6]) -> Iterator[int]:
@@ -148,8 +155,8 @@ def _families(rows: Sequence[dict[str, Any]], asked: Literal[4, 6]) -> Iterator[
 
 def _family(row: dict[str, Any]) -> int | None:
     destination = text_of(row.get("dst"))
-    if destination.isdecimal() and destination != "0":
-        return 0  # a label of MPLS
+    if _is_label(destination):
+        return 0
     hops = row.get("nexthops")
     gateways = [hop.get("gateway") for hop in hops[:1] if isinstance(hop, dict)] if isinstance(hops, list) else []
     for value in (destination, row.get("from"), row.get("gateway"), row.get("prefsrc"), *gateways):
