@@ -57,18 +57,6 @@ def _rejected(connection: Connection) -> str | None:
     return None
 
 
-def _reverse_path(connection: Connection) -> str | None:
-    if _unanswered_syn(connection) and not connection.icmp:
-        return "a host that drops the SYN because of its source does so without a word"
-    if (
-        _kind(connection) is Kind.HALF_OPEN
-        and connection.syn_acks
-        and not any(s.sender == "client" and s.is_reset for s in connection.segments)
-    ):
-        return "the client's host, or one on the way, may drop the SYN-ACK because of its source"
-    return None
-
-
 def _accept_queue(connection: Connection) -> str | None:
     if _unanswered_syn(connection) and not connection.icmp:
         return "a listener whose accept queue is full drops SYNs without a word"
@@ -203,11 +191,6 @@ UNWRITTEN: dict[str, tuple[str, Fits, str]] = {
         "a firewall rejects the connection",
         _rejected,
         "`iptables-save -c` or `nft list ruleset` of the host that answers",
-    ),
-    "reverse-path-filter": (
-        "the reverse-path check of a host drops the packets",
-        _reverse_path,
-        "`nstat -asz | grep IPReversePathFilter` twice and `sysctl -a | grep rp_filter` on the host where the packet arrives",
     ),
     "accept-queue-overflow": (
         "the listener's accept queue is full",
