@@ -1,6 +1,6 @@
-"""The commands and the catalogue go in; docs/commands.md and docs/causes.md go out with their own words in them.
+"""Commands, catalogue and fates go in; docs/commands.md, docs/causes.md and docs/path.md go out with their own words in them.
 
-`python -m tcpwhy.cli._reference` writes both anew.
+`python -m tcpwhy.cli._reference` writes them anew.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tcpwhy.cli import main
 WIDTH = 100
 _BLOCK = re.compile(r"(<!-- help ([a-z ]*)-->\n).*?(<!-- /help -->\n)", re.DOTALL)
 _CAUSES = re.compile(r"(<!-- causes -->\n).*?(<!-- /causes -->\n)", re.DOTALL)
+_FATES = re.compile(r"(<!-- fates -->\n).*?(<!-- /fates -->\n)", re.DOTALL)
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
@@ -65,9 +66,17 @@ def with_causes(text: str) -> str:
     return _CAUSES.sub(lambda match: match[1] + "\n".join(lines) + "\n" + match[2], text)
 
 
+def with_fates(text: str) -> str:
+    """A page with its `<!-- fates -->` block filled: each fate of a packet, and the condition under which it is said."""
+    from tcpwhy.path import Fate
+
+    lines = ["| fate | what it means |", "| --- | --- |", *(f"| `{fate.value}` | {fate.condition} |" for fate in Fate)]
+    return _FATES.sub(lambda match: match[1] + "\n".join(lines) + "\n" + match[2], text)
+
+
 def write(folder: Path) -> None:
-    """Writes both pages anew."""
-    for name, fill in (("commands.md", with_help), ("causes.md", with_causes)):
+    """Writes the pages anew."""
+    for name, fill in (("commands.md", with_help), ("causes.md", with_causes), ("path.md", with_fates)):
         path = folder / name
         path.write_text(fill(path.read_text(encoding="utf-8")), encoding="utf-8")
 

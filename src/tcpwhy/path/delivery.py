@@ -106,7 +106,9 @@ def _deliver_icmp(way: Way, settings: Settings) -> Ending:
         return Ending(way.step(Stage.SOCKET, "the kernel takes it"), Fate.ACCEPTED)
     ignored = settings.get(f"net.ipv{packet.version}.icmp_echo_ignore_all" if packet.version == 4 else "net.ipv6.icmp.echo_ignore_all")
     if ignored.number:
-        return Ending(way.step(Stage.SOCKET, "the kernel answers no ping", sources=ignored.sources, rule=ignored.text), Fate.HANDED_OVER)
+        return Ending(
+            way.step(Stage.SOCKET, "the kernel answers no ping", sources=ignored.sources, rule=ignored.text), Fate.DROPPED_BY_RULE
+        )
     reply = dataclasses.replace(_turned(packet), icmp_type=0 if packet.protocol == "icmp" else 129)
     return Ending(way.step(Stage.SOCKET, "the kernel answers the ping"), Fate.ACCEPTED, reply)
 

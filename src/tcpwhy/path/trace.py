@@ -21,20 +21,32 @@ class Fate(enum.Enum):
         member.condition = condition
         return member
 
-    ACCEPTED = ("accepted", "A listening or established socket of the host takes it.")
+    ACCEPTED = (
+        "accepted",
+        "Local delivery, and a socket takes it: an established one, or a listener whose queue is not full; or the kernel answers a ping.",
+    )
     REFUSED = ("refused", "Local delivery, and no socket for it: TCP answers RST, UDP answers ICMP port unreachable.")
     QUEUE_FULL = ("queue-full", "A SYN for a listener whose accept queue was full when the snapshot was taken (Recv-Q > Send-Q).")
-    FORWARDED = ("forwarded", "It leaves by another interface.")
-    SENT = ("sent", "Of the host's own: it leaves by an interface (also a packet that IPVS sends on).")
-    DROPPED_BY_RULE = ("dropped-by-rule", "A DROP of a rule or a policy, or a NAT that finds no address.")
-    REJECTED_BY_RULE = ("rejected-by-rule", "A REJECT: the sender gets an ICMP error or RST.")
-    REVERSE_PATH = ("reverse-path-filter", "The kernel's rp_filter drops it without a word; IPReversePathFilter rises.")
-    MARTIAN_SOURCE = ("martian-source", "Its source is one of the host's own addresses, multicast, broadcast, 0/8 or loopback.")
+    FORWARDED = ("forwarded", "Not for this host: routed, let pass, and sent on by an interface.")
+    SENT = ("sent", "Of the host itself, or sent on by IPVS: it leaves by an interface.")
+    DROPPED_BY_RULE = (
+        "dropped-by-rule",
+        "A DROP of a rule or a policy, a translation that finds no address, TPROXY without its socket, or a ping that a setting ignores.",
+    )
+    REJECTED_BY_RULE = ("rejected-by-rule", "A REJECT: the sender gets RST or an ICMP error, as the rule says.")
+    REVERSE_PATH = (
+        "reverse-path-filter",
+        "The kernel's rp_filter drops it without a word, for the route back to its source is another one or none; IPReversePathFilter rises.",
+    )
+    MARTIAN_SOURCE = (
+        "martian-source",
+        "Its source is an address of this host (and accept_local is off), a broadcast, a multicast, 0/8, or loopback from outside.",
+    )
     MARTIAN_DESTINATION = ("martian-destination", "Its destination is loopback from outside, without route_localnet.")
     NOT_FORWARDING = ("not-forwarding", "Not for this host, and forwarding is off: dropped, IpInAddrErrors rises.")
     NO_ROUTE = (
         "no-route",
-        "No route, or one of type unreachable: ICMP host or network unreachable (an error to the caller, of an own packet).",
+        "No route, or one of type unreachable: ICMP unreachable to the sender, an error to the caller of an own packet.",
     )
     BLACKHOLE = ("blackhole", "A route or rule of type blackhole: dropped without a word.")
     PROHIBITED = ("prohibited", "A route or rule of type prohibit: ICMP administratively prohibited.")
@@ -44,7 +56,7 @@ class Fate(enum.Enum):
     INTERFACE_DOWN = ("interface-down", "The interface by which it comes, or would leave, is down.")
     HANDED_OVER = (
         "handed-over",
-        "To a program by NFQUEUE, TPROXY without socket, or a hook that is not modelled by intent: named in the step.",
+        "Out of what a snapshot tells: to a program by NFQUEUE, to a real server that is gone from the table, or multicast; named in the step.",
     )
     UNKNOWN = ("unknown", "The evidence does not decide; the doubts say at which lines.")
 

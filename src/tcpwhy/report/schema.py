@@ -1,6 +1,6 @@
-"""The structs of a report go in, the JSON Schema of `tcpwhy diagnose --json` comes out.
+"""The structs of a report go in, the JSON Schemas of `tcpwhy diagnose --json` and `tcpwhy path --json` come out.
 
-`python -m tcpwhy.report.schema` prints it; docs/schema/tcpwhy-1.json holds what it prints.
+`python -m tcpwhy.report.schema` prints the first, with `path` behind it the second; docs/schema/ holds what it prints.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import msgspec
 
 from tcpwhy.causes import ALL_IDS
 from tcpwhy.diagnosis.finding import Report
+from tcpwhy.path import Fate
+from tcpwhy.report.walk import WalkReport
 
 TIME = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z$"
 """ISO 8601 in UTC, as many digits as the capture has."""
@@ -31,21 +33,30 @@ _NATURAL = ("packets", "connections", "failed", "explained", "unexplained", "con
 _FROM_ONE = ("frame", "line")
 
 
-def report_schema() -> dict[str, Any]:
+def report_schema(kind: type[msgspec.Struct] = Report, title: str = "tcpwhy/1") -> dict[str, Any]:
     """JSON Schema 2020-12 of a report; each struct's and field's docstring is its description."""
     definitions: dict[str, Any] = {}
-    root = _struct(Report, definitions)
+    root = _struct(kind, definitions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "tcpwhy/1",
+        "title": title,
         **root,
         "$defs": dict(sorted(definitions.items())),
     }
 
 
 def schema_text() -> str:
-    """The file's text, a line feed at the end."""
-    return json.dumps(report_schema(), indent=2, ensure_ascii=False) + "\n"
+    """The text of docs/schema/tcpwhy-1.json, a line feed at the end."""
+    return _text(report_schema())
+
+
+def walk_schema_text() -> str:
+    """The text of docs/schema/tcpwhy-path-1.json."""
+    return _text(report_schema(WalkReport, "tcpwhy-path/1"))
+
+
+def _text(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def _struct(kind: type[msgspec.Struct], definitions: dict[str, Any]) -> dict[str, Any]:
@@ -79,6 +90,8 @@ def _field(name: str, hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         schema["pattern"] = _PATTERNS[name]
     elif name == "cause":
         schema["enum"] = list(ALL_IDS)
+    elif name == "fate":
+        schema["enum"] = [fate.value for fate in Fate]
     elif whole == "integer" and name in (*_NATURAL, *_FROM_ONE):
         schema["minimum"] = int(name in _FROM_ONE)
     elif name == "between":
@@ -127,4 +140,4 @@ def _field_descriptions(kind: type[msgspec.Struct]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(schema_text())
+    sys.stdout.write(walk_schema_text() if sys.argv[1:] == ["path"] else schema_text())
