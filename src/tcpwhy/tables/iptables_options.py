@@ -175,7 +175,8 @@ EXTENSIONS = {name: _forms(text) for name, text in _OPTIONS.items()}
 
 _BY_PROTOCOL = {
     "icmp": "icmp", "1": "icmp", "ipv6-icmp": "icmp6", "icmpv6": "icmp6", "58": "icmp6", "tcp": "tcp", "6": "tcp", "udp": "udp",
-    "17": "udp", "udplite": "udplite", "136": "udplite", "sctp": "sctp", "132": "sctp", "dccp": "dccp", "33": "dccp", "esp": "esp", "50": "esp",
+    "17": "udp", "udplite": "udplite", "136": "udplite", "sctp": "sctp", "132": "sctp", "dccp": "dccp", "33": "dccp", "esp": "esp",
+    "50": "esp",
     "ah": "ah", "51": "ah", "ipcomp": "ipcomp", "108": "ipcomp", "mh": "mh", "ipv6-mh": "mh", "mobility-header": "mh", "135": "mh",
 }  # fmt: skip
 """What -p loads by itself (libxtables/xtables.c xtables_find_match by protocol, iptables/xshared.c load_proto)."""
