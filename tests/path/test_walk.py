@@ -130,7 +130,7 @@ class TestUnknown:
         trace = forward(tmp_path, f"in eth0: tcp {CLIENT} > 10.0.0.1:80 S", without=("iptables-save.txt",))
         assert trace.fate is Fate.UNKNOWN
         assert Fate.ACCEPTED in trace.possible
-        assert [doubt.text for doubt in trace.doubts][0] == "iptables-save.txt"
+        assert trace.doubts[0].text == "iptables-save.txt"
 
     def test_sockets_that_nobody_took(self, tmp_path: Path) -> None:
         trace = forward(tmp_path, f"in eth0: tcp {CLIENT} > 10.0.0.1:80 S", without=("ss-tcp.txt",))
@@ -175,6 +175,7 @@ COMMIT
         assert (mended.forward.fate, mended.forward.end.out_interface) == (Fate.SENT, "eth1")
         rule = "-A SIDECAR_OUTBOUND -d 172.16.0.0/12 -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 15006"
         assert walk(with_changes(state, [f"without {rule}"]), packet).forward.fate is Fate.SENT
+        assert walk(with_changes(state, [f"iptables -t nat -D {rule.removeprefix('-A ')}"]), packet).forward.fate is Fate.SENT
         with pytest.raises(EvidenceError, match="no rule is"):
             with_changes(state, ["without -A OUTPUT -j NOTHING"])
 
@@ -266,3 +267,12 @@ def test_words_that_are_no_packet(words: str) -> None:
 def test_a_line_of_tcpdump_is_a_packet() -> None:
     assert str(parse_packet("in eth0: IP 10.1.0.2.49880 > 10.20.73.29.80: Flags [S],")) == "tcp 10.1.0.2:49880 > 10.20.73.29:80 S"
     assert str(parse_packet("in eth0: IP 10.1.0.2.49880 > 10.20.73.29.80: Flags [S.]")) == "tcp 10.1.0.2:49880 > 10.20.73.29:80 SA"
+
+
+def test_an_ebpf_program_may_take_it(tmp_path: Path) -> None:
+    files: dict[str, object] = {"bpf-net.txt": "xdp:\n\ntc:\neth0(2) clsact/ingress cil_from_netdev id 2310\n"}
+    trace = forward(tmp_path, f"in eth0: tcp {CLIENT} > 10.0.0.1:80 S", files)
+    assert trace.fate is Fate.UNKNOWN
+    assert set(trace.possible) == {Fate.UNKNOWN, Fate.ACCEPTED}
+    assert str(trace.doubts[0].source) == "rs1/state/bpf-net.txt:4"
+    assert forward(tmp_path / "other", "in eth1: tcp 10.1.0.77:4000 > 10.0.0.1:80 S", files).fate is Fate.ACCEPTED

@@ -19,13 +19,14 @@ from tcpwhy.tables.sysctls import Setting, Sysctls
 PROPOSED = "(proposed)"
 """Stands for a file where a step rests on a change that was proposed."""
 
-EXPECTED = (
-    "`sysctl KEY=VALUE`, `address IP/PREFIX dev IFACE`, or `without RULE`: a rule's text, FILE:LINE, or nft's `FAMILY TABLE CHAIN handle N`"
-)
+EXPECTED = "`sysctl KEY=VALUE`, `address IP/PREFIX dev IFACE`, `iptables … -D …`, `nft delete rule …`, or `without RULE`: its text, FILE:LINE, or nft's `FAMILY TABLE CHAIN handle N`"
 
 _SYSCTL = re.compile(r"(?:sysctl\s+)(?:-w\s+)?([A-Za-z0-9_./:@-]{3,120})\s*=\s*([^\n]{1,80})", re.ASCII)
 _ADDRESS = re.compile(r"(?:ip\s+)?addr(?:ess)?\s+(?:add\s+)?([0-9a-fA-F:.]{2,45})(?:/(\d{1,3}))?\s+dev\s+(\S{1,15})", re.ASCII)
 _WITHOUT = re.compile(r"without\s+(.{1,2000})", re.DOTALL)
+_DELETION = re.compile(r"ip6?tables\s+(?:-w\s+)?(?:-t\s+\S+\s+)?(?:-D|--delete)\s|nft\s+delete\s+rule\s", re.ASCII)
+"""The commands that reports print to remove a rule; they can be tried as they stand."""
+
 _HANDLE = re.compile(r"(?:(\w+)\s+(\S+)\s+(\S+)\s+)?handle\s+(\d{1,12})", re.ASCII)
 
 
@@ -43,6 +44,8 @@ def with_changes(host: HostTables, changes: Sequence[str]) -> HostTables:
             _add_address(changed, found.group(1), found.group(2), found.group(3), text)
         elif found := _WITHOUT.fullmatch(text):
             _remove(changed, found.group(1).strip())
+        elif _DELETION.match(text):
+            _remove(changed, text)
         else:
             raise EvidenceError("change", f"read `{text[:200]}`, expected {EXPECTED}")
     return changed
@@ -132,7 +135,7 @@ def _is_at(source: Source, wanted: str) -> bool:
 
 
 def _without(ruleset: Iptables, wanted: str) -> tuple[Iptables, int]:
-    words = wanted.removeprefix("iptables ").removeprefix("ip6tables ")
+    words = re.sub(r"^ip6?tables\s+(-w\s+)?", "", wanted)
     table = ""
     if found := re.match(r"-t\s+(\S+)\s+", words):
         table, words = found.group(1), words[found.end() :]

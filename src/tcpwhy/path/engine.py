@@ -88,8 +88,21 @@ class Engine:
             if socket is not None and socket.state == "ESTABLISHED":
                 way = dataclasses.replace(way, packet=dataclasses.replace(packet, is_established_socket=True))
         way = way.step(Stage.ARRIVAL, f"arrives by {name}")
+        return self._each(self._programs(way, name, "xdp", "ingress"), lambda seen: self._filtered(seen, depth))
+
+    def _filtered(self, way: Way, depth: int) -> list[Onward]:
         return self._each(self._unknown_rules(way), lambda one: self._each(self.netfilter.run("PREROUTING", one),
                                                                           lambda routed: self._route_in(routed, depth)))  # fmt: skip
+
+    def _programs(self, way: Way, interface: str, *hooks: str) -> list[Onward]:
+        """Asks for eBPF programs of an interface: what they do cannot be told."""
+        onwards: list[Onward] = []
+        for program in self.host.programs.at(interface, *hooks) if self.host.programs is not None else ():
+            doubt = Doubt(program.source, program.text, "an eBPF program sees the packet first", "it lets the packet pass")
+            taken = dataclasses.replace(doubt, assumed="it drops, redirects or changes the packet")
+            onwards.append(Ending(way.step(Stage.RULE, f"the eBPF program {program.text} may take it", doubts=(taken,)), Fate.UNKNOWN))
+            way = dataclasses.replace(way, doubts=(*way.doubts, doubt))
+        return [*onwards, way]
 
     def _unknown_rules(self, way: Way) -> list[Onward]:
         """Where no rules were collected, one may interfere."""
@@ -279,7 +292,10 @@ class Engine:
         if link is not None and not link.is_up:
             return [Ending(way.step(Stage.END, f"{packet.out_interface} is down", sources=(link.source,)), Fate.INTERFACE_DOWN)]
         hop = f" towards {way.gateway}" if way.gateway is not None else ""
-        return [Ending(way.step(Stage.END, f"leaves by {packet.out_interface}{hop}"), fate)]
+        return self._each(
+            self._programs(way, packet.out_interface, "egress"),
+            lambda one: [Ending(one.step(Stage.END, f"leaves by {packet.out_interface}{hop}"), fate)],
+        )
 
     @staticmethod
     def _each(onwards: Iterable[Onward], stage: Onwards) -> list[Onward]:

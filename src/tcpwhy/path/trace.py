@@ -36,7 +36,7 @@ class Fate(enum.Enum):
     REJECTED_BY_RULE = ("rejected-by-rule", "A REJECT: the sender gets RST or an ICMP error, as the rule says.")
     REVERSE_PATH = (
         "reverse-path-filter",
-        "The kernel's rp_filter drops it without a word, for the route back to its source is another one or none; IPReversePathFilter rises.",
+        "rp_filter drops it without a word, for the route back to its source is another or none; IPReversePathFilter rises.",
     )
     MARTIAN_SOURCE = (
         "martian-source",
@@ -56,7 +56,7 @@ class Fate(enum.Enum):
     INTERFACE_DOWN = ("interface-down", "The interface by which it comes, or would leave, is down.")
     HANDED_OVER = (
         "handed-over",
-        "Out of what a snapshot tells: to a program by NFQUEUE, to a real server that is gone from the table, or multicast; named in the step.",
+        "Out of what a snapshot tells: to a program by NFQUEUE, to a real server gone from the table, or multicast; the step says.",
     )
     UNKNOWN = ("unknown", "The evidence does not decide; the doubts say at which lines.")
 

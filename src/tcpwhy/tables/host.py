@@ -14,6 +14,7 @@ from tcpwhy.tables.ipvs import Ipvs, read_ipvs
 from tcpwhy.tables.links import Links, read_links
 from tcpwhy.tables.neighbours import Neighbours, read_neighbours
 from tcpwhy.tables.nft import Nft, read_nft
+from tcpwhy.tables.programs import Programs, read_programs
 from tcpwhy.tables.routes import Routes, read_routes
 from tcpwhy.tables.rules import PolicyRules, read_policy_rules
 from tcpwhy.tables.sockets import Sockets, read_sockets
@@ -119,9 +120,14 @@ class HostTables:
         """Address sets of iptables."""
         return read_ipsets(self.state)
 
+    @functools.cached_property
+    def programs(self) -> Programs | None:
+        """Attached eBPF programs."""
+        return read_programs(self.state)
+
     def unread(self) -> list[Unread]:
         """What could not be understood, of all tables; reads them all."""
         rulesets = [*(self.iptables or ()), *(self.ip6tables or ())]
         tables = [self.nft, self.links, self.addresses, self.neighbours, self.routes, self.routes6, self.policy_rules, self.policy_rules6,
-                  self.sysctls, self.conntrack, self.ipvs, self.ipsets]  # fmt: skip
+                  self.sysctls, self.conntrack, self.ipvs, self.ipsets, self.programs]  # fmt: skip
         return [piece for table in [*rulesets, *tables] if table is not None for piece in table.unread.pieces]
