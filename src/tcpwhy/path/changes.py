@@ -19,7 +19,11 @@ from tcpwhy.tables.sysctls import Setting, Sysctls
 PROPOSED = "(proposed)"
 """Stands for a file where a step rests on a change that was proposed."""
 
-EXPECTED = "`sysctl KEY=VALUE`, `address IP/PREFIX dev IFACE`, `iptables … -D …`, `nft delete rule …`, or `without RULE`: its text, FILE:LINE, or nft's `FAMILY TABLE CHAIN handle N`"
+EXPECTED = (
+    "`sysctl KEY=VALUE`, `address IP/PREFIX dev IFACE`, `iptables … -D …`, `nft delete rule …`, or `without RULE`: "
+    "its text, FILE:LINE, or nft's `FAMILY TABLE CHAIN handle N`"
+)
+
 
 _SYSCTL = re.compile(r"(?:sysctl\s+)(?:-w\s+)?([A-Za-z0-9_./:@-]{3,120})\s*=\s*([^\n]{1,80})", re.ASCII)
 _ADDRESS = re.compile(r"(?:ip\s+)?addr(?:ess)?\s+(?:add\s+)?([0-9a-fA-F:.]{2,45})(?:/(\d{1,3}))?\s+dev\s+(\S{1,15})", re.ASCII)
