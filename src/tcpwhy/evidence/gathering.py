@@ -17,8 +17,9 @@ from tcpwhy.evidence.error import EvidenceError
 from tcpwhy.evidence.kind import CAPTURE_NAME, Kind, Sniff, kind_of, text_kind
 from tcpwhy.evidence.rotation import Times, group_rotated, stem
 from tcpwhy.evidence.settings import ServiceSettings, Settings, VantageSettings, read_settings
-from tcpwhy.evidence.state import SOSREPORT_FILES, STATE_FILES, State
-from tcpwhy.evidence.unpacked import SOS, STATE, STATE_BEFORE, descended, host_name, may_be_evidence
+from tcpwhy.evidence.sosreport import SOS, read_sosreport
+from tcpwhy.evidence.state import STATE_FILES, Host, State
+from tcpwhy.evidence.unpacked import STATE, STATE_BEFORE, descended, host_name, may_be_evidence
 
 NAMED = 20
 """Files of no known kind that are named one by one in a vantage point's notes; the rest are counted."""
@@ -44,6 +45,7 @@ class Gathering:
         self._seen_folders: set[tuple[int, int]] = set()
         self._alone = False
         self._depths: dict[Path, int] = {}
+        self._sosreports: list[Path] = []
 
     # Arguments
 
@@ -188,15 +190,18 @@ class Gathering:
         if STATE_BEFORE in folders and point.state_before is None:
             point.state_before = self._state(point, {name: folder / STATE_BEFORE / name for name in _names(folder / STATE_BEFORE)})
         if SOS in folders and point.state is None:
-            files = {name: folder / path for path, name in SOSREPORT_FILES.items() if (folder / path).is_file()}
-            point.state = self._state(point, files)
-            point.notes.append("a sosreport: sockets, counters and sysctls are read from it, rules and routes are not")
+            self._sosreports.append(folder)
+            report = read_sosreport(folder)
+            point.state = self._state(point, report.files, report.host)
+            point.notes += [f"{name} was not collected: {reason}" for name, reason in report.host.failed]
+            if _is_folder(folder / SOS / "networking" / "namespaces"):
+                point.notes.append("a sosreport: the state of the host itself is read, that of its network namespaces is not")
 
-    def _state(self, point: VantagePoint, files: dict[str, Path]) -> State:
+    def _state(self, point: VantagePoint, files: dict[str, Path], host: Host | None = None) -> State:
         known = {name: path for name, path in files.items() if name in STATE_FILES}
         for name in sorted(set(files) - set(known)):
             point.notes.append(f"{self._show(files[name])} is no state file that is read; passed over")
-        return State(point.name, known, {name: self._show(path) for name, path in known.items()}, point.notes)
+        return State(point.name, known, {name: self._show(path) for name, path in known.items()}, point.notes, host)
 
     def _enter(self, folder: Path) -> bool:
         """False where a link has led here before."""
@@ -257,6 +262,8 @@ class Gathering:
         elif kind == "log" and point is not None:
             if path not in point.logs:
                 point.logs.append(path)
+        elif kind in ("empty", "unknown") and any(path.is_relative_to(folder) for folder in self._sosreports):
+            return  # a sosreport is thousands of files on other things, and names itself what it could not collect
         elif kind == "listing":
             notes.append(f"{self._show(path)} is a listing of packets in text; passed over, its capture says more")
         elif kind == "empty":

@@ -16,6 +16,7 @@ STATE_FILES = (
     "iptables-save.txt",
     "ip6tables-save.txt",
     "nft-ruleset.json",
+    "nft-ruleset.txt",
     "ip-link.json",
     "ip-addr.json",
     "ip-neigh.json",
@@ -43,22 +44,15 @@ STATE_FILES = (
     "proc-net-ip_vs_conn.txt",
     "proc-net-netstat.txt",
     "proc-net-snmp.txt",
+    *(
+        f"{program}-listing-{table}.txt"
+        for program in ("iptables", "ip6tables")
+        for table in ("filter", "nat", "mangle", "raw", "security")
+    ),
     "host.json",
 )
-"""The names that are read; one file a command, its raw output."""
-
-SOSREPORT_FILES = {
-    "sos_commands/networking/ss_-peaonmi": "ss-tcp.txt",
-    "sos_commands/networking/nstat_-zas": "nstat.txt",
-    "sos_commands/kernel/sysctl_-a": "sysctl.txt",
-    "proc/net/tcp": "proc-net-tcp.txt",
-    "proc/net/tcp6": "proc-net-tcp6.txt",
-    "proc/net/netstat": "proc-net-netstat.txt",
-    "proc/net/snmp": "proc-net-snmp.txt",
-    "proc/net/ip_vs": "proc-net-ip_vs.txt",
-    "proc/net/ip_vs_conn": "proc-net-ip_vs_conn.txt",
-}
-"""Path in a sosreport → the state file whose form it has (sos, plugins networking, kernel)."""
+"""The names that are read; one file a command, its raw output. The names of ip's JSON may hold its text instead, which older versions
+print although asked for JSON."""
 
 LARGEST = 256 << 20
 """Bytes of a state file that are read; a socket table of a million sockets takes about as much."""
@@ -81,13 +75,18 @@ class Host:
 class State:
     """One snapshot of one host."""
 
-    def __init__(self, vantage_point: str, files: dict[str, Path], shown: dict[str, str], notes: list[str]) -> None:
-        """`files` and `shown` by the names of STATE_FILES: the path, and the path relative to the case."""
+    def __init__(
+        self, vantage_point: str, files: dict[str, Path], shown: dict[str, str], notes: list[str], host: Host | None = None
+    ) -> None:
+        """`files` and `shown` by the names of STATE_FILES: the path, and the path relative to the case.
+
+        `host` where something else than host.json tells it, as in a sosreport.
+        """
         self.vantage_point = vantage_point
         self._files = files
         self._shown = shown
         self.notes = notes
-        self.host = self._read_host()
+        self.host = host if host is not None else self._read_host()
 
     @property
     def collected(self) -> frozenset[str]:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from tcpwhy.evidence.compression import compression_of
 from tcpwhy.evidence.kind import CAPTURE_NAME, SETTINGS_NAME, is_capture, text_kind
-from tcpwhy.evidence.state import SOSREPORT_FILES, State
+from tcpwhy.evidence.sosreport import SOS, SOSREPORT_PATHS, read_sosreport_host
+from tcpwhy.evidence.state import State
 
-STATE, STATE_BEFORE, SOS = "state", "state-before", "sos_commands"
+STATE, STATE_BEFORE = "state", "state-before"
 
 
 def descended(folder: Path) -> Path:
@@ -24,11 +25,7 @@ def host_name(folder: Path) -> str | None:
     """The name that a sosreport or a collected state gives its host."""
     if (folder / STATE / "host.json").is_file():
         return State("", {"host.json": folder / STATE / "host.json"}, {"host.json": "host.json"}, []).host.name
-    name = folder / "hostname"
-    if (folder / SOS).is_dir() and name.is_file():
-        text = name.read_bytes()[:255].decode("utf-8", "replace").strip()
-        return text if text and "/" not in text and text.isprintable() else None
-    return None
+    return read_sosreport_host(folder).name if (folder / SOS).is_dir() else None
 
 
 def may_be_evidence(name: str, head: bytes) -> bool:
@@ -37,7 +34,7 @@ def may_be_evidence(name: str, head: bytes) -> bool:
     inner = "/".join(parts[1:])
     if STATE in parts[:-1] or STATE_BEFORE in parts[:-1] or parts[-1] in (SETTINGS_NAME, "hostname"):
         return True
-    if name in SOSREPORT_FILES or inner in SOSREPORT_FILES or inner.startswith(f"{SOS}/date/"):
+    if name in SOSREPORT_PATHS or inner in SOSREPORT_PATHS:
         return True
     if compression_of(head) is not None or head[:2] == b"PK" or head[257:262] == b"ustar":
         return True
