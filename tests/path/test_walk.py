@@ -142,6 +142,13 @@ class TestUnknown:
         own = forward(tmp_path / "own", f"in eth0: tcp {CLIENT} > 10.0.0.1:80 S", without=("ip-route.json",))
         assert own.fate is Fate.ACCEPTED  # rp_filter is 0 on all interfaces, so that no route is asked
 
+    def test_routes_without_the_table_local(self, tmp_path: Path) -> None:
+        main = [route for route in ROUTER["ip-route.json"] if route.get("table") != "local"]  # type: ignore[attr-defined]
+        words = f"in eth0: tcp {CLIENT} > 10.0.0.1:80 S"
+        assert forward(tmp_path, words, {"ip-route.json": main}).fate is Fate.ACCEPTED
+        without = forward(tmp_path / "less", words, {"ip-route.json": main}, without=("ip-addr.json",))
+        assert without.fate is Fate.UNKNOWN
+
     def test_an_interface_that_is_not_there(self, tmp_path: Path) -> None:
         assert forward(tmp_path, f"in eth9: tcp {CLIENT} > 10.0.0.1:80 S").fate is Fate.UNKNOWN
 

@@ -127,7 +127,7 @@ class Routing:
             return "MULTICAST"
         if self.version == 4 and (int(address) == 0xFFFFFFFF or int(address) >> 24 == 0):
             return "BROADCAST"
-        if self.routes is None:
+        if self.routes is None or "local" not in self._by_table:
             if self.host.addresses is None:
                 return "LOCAL" if address.is_loopback else None
             return "LOCAL" if address in self.own or address.is_loopback else "UNICAST"
@@ -148,6 +148,14 @@ class Routing:
         name = "ip-route.json" if self.version == 4 else "ip6-route.json"
         doubt = Doubt(None, name, "the routes were not collected", f"a route to {query.destination} exists")
         return Answer("unknown", None, None, (doubt,))
+
+    def _without_local_table(self, query: Query, rule: PolicyRule | None) -> Answer | None:
+        if query.destination in self.own or query.destination.is_loopback:
+            return Answer("local", None, rule)
+        if self.host.addresses is not None:
+            return None
+        doubt = Doubt(None, "ip-addr.json", "neither the table local nor the addresses were collected", "it is an own address or not")
+        return Answer("unknown", None, rule, (doubt,))
 
     def _rule_list(self) -> Sequence[PolicyRule | str]:
         return DEFAULT_TABLES if self.rules is None else self.rules.rules
@@ -203,6 +211,9 @@ class Routing:
 
     def _in_table(self, table: str, query: Query, rule: PolicyRule | None) -> Answer | None:
         """The longest prefix of a table that holds the destination; None where the next rule counts."""
+        if table == "local" and table not in self._by_table:
+            # `ip route` without `table all` leaves it out; what the interfaces have stands in for it.
+            return self._without_local_table(query, rule)
         for route in self._by_table.get(table, ()):
             if query.destination not in route.destination or (route.tos and route.tos >> 2 != query.dscp):
                 continue
