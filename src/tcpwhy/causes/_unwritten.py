@@ -86,10 +86,6 @@ def _arp_conflict(connection: Connection) -> str | None:
     return None
 
 
-def _local_redirect(connection: Connection) -> str | None:
-    return "a redirect to a dead local port answers with RST at once" if _kind(connection) is Kind.REFUSED else None
-
-
 def _stale(connection: Connection) -> str | None:
     bare = [s for s in connection.segments if s.sender == "server" and s.flags & ACK and not s.flags & (SYN | RST)]
     if _kind(connection) is Kind.HALF_OPEN and bare:
@@ -202,11 +198,6 @@ UNWRITTEN: dict[str, tuple[str, Fits, str]] = {
         "two hosts claim one address",
         _arp_conflict,
         "`arping -D` or a capture of ARP on the network of the address",
-    ),
-    "local-redirect": (
-        "a redirect on the host turns the call to a local port",
-        _local_redirect,
-        "`iptables-save -t nat -c` on the client's host",
     ),
     "stale-connection": (
         "what is left of an older connection answers",

@@ -52,6 +52,7 @@ class Kind(enum.Enum):
     RESET = "the connection was reset with data undelivered or unanswered"
     SILENT = "one end fell silent: data was repeated and never acknowledged"
     GAVE_UP = "the connection was closed before the request was answered"
+    REPORTED = "the client's log reports an error, although TCP delivered an answer"
 
     @property
     def in_handshake(self) -> bool:
