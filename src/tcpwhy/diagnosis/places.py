@@ -14,6 +14,7 @@ from tcpwhy.tables.index import FileSummary, VantageIndex
 if TYPE_CHECKING:
     from tcpwhy.case import Case
     from tcpwhy.evidence import VantagePoint
+    from tcpwhy.tables.host import HostTables
 
 
 def report_places(case: Case, assembly: Assembly | None) -> tuple[list[VantagePointReport], list[str], bool]:
@@ -24,7 +25,9 @@ def report_places(case: Case, assembly: Assembly | None) -> tuple[list[VantagePo
     places = []
     for point in case.evidence.vantage_points:
         index = indexes.get(point.name)
-        said = list(point.notes)
+        tables = case.hosts().get(point.name)
+        unread = _unread(tables) if tables is not None else []  # before the notes are taken, for reading may add some
+        said = [*point.notes, *unread]
         if index is not None and assembly is not None:
             more, damaged = _notes(case, index, assembly)
             said += more
@@ -85,6 +88,20 @@ def _notes(case: Case, index: VantageIndex, assembly: Assembly) -> tuple[list[st
     if len(case.vantage_indexes()) > 1 and index.name not in assembly.clocks:
         notes.append("its clock could not be related to the others: it shares no packets with them")
     return notes, damaged
+
+
+def _unread(tables: HostTables) -> list[str]:
+    """One line for each state file that holds what no reader understands."""
+    notes = []
+    for snapshot in (tables, tables.before):
+        for found in snapshot.unread_files() if snapshot is not None else ():
+            first = found.first
+            where = "" if first.source.line is None else f"line {first.source.line}"
+            shown = f"`{first.text.strip()[:120]}`" if first.text.strip() else ""
+            many = "1 piece was" if found.count == 1 else f"{found.count} pieces were"
+            begin = " ".join(part for part in ("the first is" if found.count > 1 else "", where, shown) if part)
+            notes.append(f"{plain_text(found.file)}: {many} not understood; {begin}{': ' if begin else ''}{first.because}")
+    return notes
 
 
 def _file_notes(file: FileSummary) -> list[str]:

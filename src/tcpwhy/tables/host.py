@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 from tcpwhy.evidence.state import Host, State
 from tcpwhy.tables.addresses import Addresses, read_address_table
@@ -19,7 +20,7 @@ from tcpwhy.tables.routes import Routes, read_routes
 from tcpwhy.tables.rules import PolicyRules, read_policy_rules
 from tcpwhy.tables.sockets import Sockets, read_sockets
 from tcpwhy.tables.sysctls import Sysctls, read_sysctls
-from tcpwhy.tables.unread import Unread
+from tcpwhy.tables.unread import Unread, UnreadFile, UnreadPieces
 
 
 class HostTables:
@@ -102,7 +103,7 @@ class HostTables:
 
     @functools.cached_property
     def counters(self) -> Counters | None:
-        """nstat's counters."""
+        """The counters of nstat."""
         return read_counters(self.state)
 
     @functools.cached_property
@@ -127,7 +128,36 @@ class HostTables:
 
     def unread(self) -> list[Unread]:
         """What could not be understood, of all tables; reads them all."""
+        return [piece for pieces in self._unread_pieces() for piece in pieces.pieces]
+
+    def unread_files(self) -> list[UnreadFile]:
+        """The same by file, in order of their names; a piece that two tables found in one file counts once."""
+        by_file: dict[str, dict[Unread, None]] = {}
+        beyond: dict[str, int] = {}
+        for pieces in self._unread_pieces():
+            for piece in pieces.pieces:
+                by_file.setdefault(piece.source.file, {})[piece] = None
+            if pieces.pieces:
+                file = pieces.pieces[-1].source.file
+                beyond[file] = max(beyond.get(file, 0), pieces.count - len(pieces.pieces))
+        return [
+            UnreadFile(file, len(found) + beyond[file], min(found, key=lambda piece: piece.source.line or 0))
+            for file, found in sorted(by_file.items())
+        ]
+
+    def _unread_pieces(self) -> Iterator[UnreadPieces]:
         rulesets = [*(self.iptables or ()), *(self.ip6tables or ())]
         tables = [self.nft, self.links, self.addresses, self.neighbours, self.routes, self.routes6, self.policy_rules, self.policy_rules6,
                   self.sysctls, self.conntrack, self.ipvs, self.ipsets, self.programs]  # fmt: skip
-        return [piece for table in [*rulesets, *tables] if table is not None for piece in table.unread.pieces]
+        for table in (*rulesets, *tables):
+            if table is not None:
+                yield table.unread
+        yield self._unread_sockets()
+
+    def _unread_sockets(self) -> UnreadPieces:
+        pieces = UnreadPieces()
+        if self.sockets is not None:
+            for source in self.sockets.not_understood:
+                pieces.add(source, "", "this is no socket")
+            pieces.count = self.sockets.not_understood_count
+        return pieces

@@ -20,6 +20,17 @@ class Unread:
     because: str
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class UnreadFile:
+    """What of one file was not understood."""
+
+    file: str
+    """Relative to the case."""
+    count: int
+    """Pieces, at least: of those beyond MOST_KEPT it is not told whether two tables mean the same one."""
+    first: Unread
+
+
 @dataclasses.dataclass(slots=True)
 class UnreadPieces:
     """What of one or several files was not understood."""
