@@ -133,7 +133,10 @@ def test_the_settings_in_the_page_can_be_read(tmp_path: Path) -> None:
 
 def test_the_files_of_state_are_the_program_s() -> None:
     section = page("cases.md").partition("## Host state")[2].partition("\n## ")[0]
-    documented = {name for name in named(section) if re.fullmatch(r"[\w-]+\.(txt|json)", name)}
+    names = {name for name in named(section) if re.fullmatch(r"[\w-]+\.(txt|json)", name)}
+    tables = re.search(r"TABLE is (.*?) \|", section)
+    assert tables
+    documented = {name.replace("TABLE", table) for name in names for table in named(tables[1])}
     assert documented == set(STATE_FILES)
 
 
