@@ -7,10 +7,15 @@ import functools
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from tcpwhy.causes._prediction import Prediction
 from tcpwhy.causes._verdict import Found, Verdict
 from tcpwhy.connections.connection import Connection
+
+if TYPE_CHECKING:
+    from tcpwhy.tables.host import HostTables
 
 ALL_IDS = (
     "syn-lost", "synack-lost", "port-closed", "rejected-by-firewall", "reverse-path-filter", "accept-queue-overflow", "vip-missing",
@@ -37,6 +42,8 @@ class CauseFile:
     suspect: str
     """SQL over the flow table: flows that are worth examining."""
     examine: Callable[[Connection], Verdict]
+    predict: Callable[[Mapping[str, HostTables]], list[Prediction]] | None
+    """What the states of hosts foretell of it, without any packet; None where a state alone foretells nothing."""
     together: Callable[[Sequence[Found]], str] | None
     """Says what several connections of one finding have in common; None where a cause has nothing to say."""
     references: tuple[str, ...]
@@ -69,6 +76,7 @@ def catalogue() -> tuple[CauseFile, ...]:
                 text=text.strip(),
                 suspect=module.SUSPECT,
                 examine=module.examine,
+                predict=getattr(module, "predict", None),
                 together=getattr(module, "together", None),
                 references=tuple(module.REFERENCES),
             )

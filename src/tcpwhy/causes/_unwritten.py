@@ -49,14 +49,6 @@ def _idle_before_end_ns(connection: Connection) -> int:
     return max((later - earlier for earlier, later in itertools.pairwise(times)), default=0)
 
 
-def _rejected(connection: Connection) -> str | None:
-    if _kind(connection) is Kind.PROHIBITED or (_unanswered_syn(connection) and connection.icmp):
-        return "an ICMP error answered the SYN"
-    if _kind(connection) is Kind.REFUSED:
-        return "`REJECT --reject-with tcp-reset` answers with the same RST"
-    return None
-
-
 def _accept_queue(connection: Connection) -> str | None:
     if _unanswered_syn(connection) and not connection.icmp:
         return "a listener whose accept queue is full drops SYNs without a word"
@@ -70,19 +62,6 @@ def _accept_queue(connection: Connection) -> str | None:
         and not any(s.sender == "server" and not s.is_reset and not s.flags & SYN for s in connection.segments)
     ):
         return "with tcp_abort_on_overflow=1 a full accept queue answers the last ACK with RST"
-    return None
-
-
-def _vip_missing(connection: Connection) -> str | None:
-    return "a real server without the address drops what is sent to it" if _unanswered_syn(connection) else None
-
-
-def _arp_conflict(connection: Connection) -> str | None:
-    claims = connection.topology.arp_claims.get(connection.server.ip, frozenset())
-    if len(claims) > 1:
-        return f"{len(claims)} hardware addresses claim {connection.server.ip} by ARP"
-    if _reset_by(connection, "server") is not None or _kind(connection) is Kind.SILENT:
-        return "another host that claims the address by ARP would get the packets"
     return None
 
 
@@ -162,12 +141,6 @@ def _vanished(connection: Connection) -> str | None:
     return "the other end may be gone" if _kind(connection) is Kind.SILENT else None
 
 
-def _asymmetric(connection: Connection) -> str | None:
-    if _kind(connection) in (Kind.UNANSWERED, Kind.HALF_OPEN, Kind.SILENT) and not connection.icmp:
-        return "a firewall that sees one direction only may drop the other as invalid"
-    return None
-
-
 def _slow(connection: Connection) -> str | None:
     if _kind(connection) is Kind.GAVE_UP or _reset_by(connection, "client") is not None:
         asked = any(s.sender == "client" and s.packet.payload.startswith(HTTP_METHODS) for s in connection.segments)
@@ -183,21 +156,10 @@ def _in_handshake(connection: Connection) -> bool:
 STATE_OF_SERVER = "`tcpwhy`'s state files of the server's host (docs/cases.md), taken twice: counters that rise in between name the drop"
 
 UNWRITTEN: dict[str, tuple[str, Fits, str]] = {
-    "rejected-by-firewall": (
-        "a firewall rejects the connection",
-        _rejected,
-        "`iptables-save -c` or `nft list ruleset` of the host that answers",
-    ),
     "accept-queue-overflow": (
         "the listener's accept queue is full",
         _accept_queue,
         "`nstat -asz | grep ListenOverflows` twice and `ss -ltn` on the server",
-    ),
-    "vip-missing": ("the real server lacks the address", _vip_missing, "`ip addr` on the host that the packets reach"),
-    "arp-conflict": (
-        "two hosts claim one address",
-        _arp_conflict,
-        "`arping -D` or a capture of ARP on the network of the address",
     ),
     "stale-connection": (
         "what is left of an older connection answers",
@@ -237,11 +199,6 @@ UNWRITTEN: dict[str, tuple[str, Fits, str]] = {
         "the program's log; a capture at the server",
     ),
     "peer-vanished": ("one end is gone", _vanished, "a capture at the silent end"),
-    "asymmetric-drop": (
-        "a stateful firewall sees one direction only",
-        _asymmetric,
-        "captures at both sides of the firewall, and its rules",
-    ),
     "slow-server": ("the answer came too late", _slow, "the server's own log of how long the request took"),
 }
 """By id: what it is in a clause, whether it fits, and what would decide it."""

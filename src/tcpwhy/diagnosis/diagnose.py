@@ -20,7 +20,8 @@ from tcpwhy.diagnosis.judging import Judged, examine, judge
 from tcpwhy.diagnosis.ladder import Ladder
 from tcpwhy.diagnosis.logs import Tied, log_evidence, tie, untied
 from tcpwhy.diagnosis.places import report_places
-from tcpwhy.diagnosis.telling import tell, unexplained
+from tcpwhy.diagnosis.predicting import foretell
+from tcpwhy.diagnosis.telling import in_order, tell, unexplained
 from tcpwhy.evidence import EvidenceError
 from tcpwhy.tables.flows import query
 from tcpwhy.tables.logs import read_logs
@@ -79,6 +80,10 @@ def diagnose(case: Case, narrowed: Narrowed) -> Diagnosis:
         for finding, members in tell(judged, catalogue(), align)
         if narrowed.cause is None or finding.cause == narrowed.cause
     ]
+    if narrowed == Narrowed(cause=narrowed.cause, slow_s=narrowed.slow_s):
+        foretold = foretell(case.hosts(), catalogue(), [finding for finding, _ in told], align)
+        told += [(finding, []) for finding in foretold if narrowed.cause is None or finding.cause == narrowed.cause]
+        told.sort(key=lambda entry: in_order(entry[0]))
     findings = [_with_logs(finding, members, tied, align) for finding, members in told]
     ladders = [_ladder(members, finding, assembly) for (finding, members) in told]
     open_ends: list[Unexplained] = [unexplained(one) for one in judged if not one.is_explained]

@@ -85,12 +85,12 @@ def tell(judged: Sequence[Judged], causes: Sequence[CauseFile], align: Align) ->
         (_finding(cause, confidence, group, files.get(cause), align), [one for one, _ in group])
         for (cause, confidence, _), group in groups.items()
     ]
+    return sorted(told, key=lambda entry: in_order(entry[0]))
 
-    def order(entry: tuple[Finding, list[Judged]]) -> tuple[int, int, str, str]:
-        finding = entry[0]
-        return CONFIDENCES.index(finding.confidence), -finding.connection_count, finding.cause, str(finding.where)
 
-    return sorted(told, key=order)
+def in_order(finding: Finding) -> tuple[int, int, str, str]:
+    """Sorts findings by confidence, number of connections, cause and place (docs/json.md)."""
+    return CONFIDENCES.index(finding.confidence), -finding.connection_count, finding.cause, str(finding.where)
 
 
 def _finding(cause: str, confidence: Confidence, group: list[tuple[Judged, Found | Open]], file: CauseFile | None, align: Align) -> Finding:

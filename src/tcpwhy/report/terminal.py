@@ -135,9 +135,10 @@ def _paragraph(text: str, width: int) -> list[str]:
 
 
 def _finding_lines(number: int, finding: Finding, ladder: Ladder | None, width: int, utc: bool, paint: Paint) -> list[str]:
+    counted = _count(finding.connection_count, "connection") if finding.connection_count else "foretold by the state of the host"
     verdict = (
         f"{number:<{len(_INDENT)}}{paint(finding.confidence, visible(finding.cause))}   "
-        f"{paint(finding.confidence, finding.confidence)}   {_count(finding.connection_count, 'connection')}"
+        f"{paint(finding.confidence, finding.confidence)}   {counted}"
     )
     lines = [verdict, *_paragraph(finding.title, width)]
     if finding.explanation and finding.explanation != finding.title:
@@ -158,7 +159,8 @@ def _groups(findings: Sequence[Finding]) -> list[tuple[int, int]]:
         if groups:
             begin, end = groups[-1]
             first = findings[begin]
-            if finding.confidence == first.confidence == "possible" and finding.connections == first.connections:
+            same = bool(finding.connections) and finding.connections == first.connections
+            if finding.confidence == first.confidence == "possible" and same:
                 groups[-1] = (begin, end + 1)
                 continue
         groups.append((at, at + 1))

@@ -1,0 +1,75 @@
+"""A stateful firewall sees one direction of the connection only, and drops it as invalid.
+
+Mechanism.  Packets of the two directions go different ways (two uplinks, two routers, direct return). A firewall on one of them follows
+    connections (conntrack), sees half of this one, and drops what it cannot make sense of: a SYN-ACK without a SYN, or ACKs after a SYN
+    that nobody answered. The handshake may even complete at one end.
+
+Signature.
+    at the firewall    client > server  S             # one direction only
+                       client > server  A, PA         # come in, again and again, and do not go out
+    at the server      SYN, SYN-ACK again and again: the client's ACK never comes
+    or, with the other direction through the firewall, SYN-ACKs come in there and do not go out
+
+Source.  Linux net/netfilter/nf_conntrack_proto_tcp.c tcp_conntracks, nf_conntrack_tcp_packet() (INVALID); iptables-extensions(8)
+    conntrack; nft(8) ct state; RFC 9293 section 3.5.
+
+Fix.  Send both directions through the same firewall (routes, policy rules, or NAT there), or except this traffic from tracking or from the
+    rule that drops INVALID.
+
+Not to be taken for.  syn-lost and synack-lost: there a rule that does not look at conntrack, or a link, drops the packet.
+    reverse-path-filter: the kernel's own check of the source, which asymmetry meets as well.
+"""
+
+from __future__ import annotations
+
+from tcpwhy.causes._by_state import COLLECT, examine_by_state, found_at, packet_exhibits, state_exhibits, told
+from tcpwhy.causes._stops import Stop
+from tcpwhy.causes._verdict import Verdict
+from tcpwhy.connections.connection import Connection
+from tcpwhy.connections.failure import Kind
+
+ID = "asymmetric-drop"
+SUSPECT = (
+    "client_syns > 0 AND server_syn_acks = 0 OR server_syn_acks > 0 AND client_packets <= client_syns + client_resets"
+    " OR client_retransmissions + server_retransmissions >= 2 OR server_packets = 0 OR client_packets = 0"
+)
+REFERENCES = ("Linux net/netfilter/nf_conntrack_proto_tcp.c tcp_conntracks", "iptables-extensions(8) conntrack", "RFC 9293 section 3.5")
+
+
+def examine(connection: Connection) -> Verdict:
+    """Walks the packet of which nothing came through the host that saw one direction only."""
+    ask = f"captures at both sides of each firewall on the way, and {COLLECT} on it: rules that look at conntrack, and its counters"
+    return examine_by_state(ID, connection, lambda stop: _found(connection, stop), _fits, ask)
+
+
+def _fits(connection: Connection) -> str | None:
+    kind = connection.failure.kind if connection.failure is not None else None
+    if kind in (Kind.UNANSWERED, Kind.HALF_OPEN, Kind.SILENT) and not connection.icmp:
+        return "a firewall that sees one direction only may drop the other as invalid"
+    return None
+
+
+def _found(connection: Connection, stop: Stop) -> Verdict:
+    segment, rule = stop.arrival.segment, stop.rule
+    side, other = (segment.sender, "server" if segment.sender == "client" else "client")
+    described = f"the rule {rule.described()}" if rule is not None else told(stop)
+    return found_at(
+        ID,
+        connection,
+        stop,
+        statement=f"{stop.place} sees only what the {side} sends, and drops it as invalid",
+        explanation=(
+            f"{stop.place} saw the {side}'s packets and none of the {other}'s: the two directions go different ways. Its conntrack takes "
+            f"them for INVALID, and {described} drops them."
+        ),
+        exhibits=(*packet_exhibits(connection, stop, "comes in and does not go out"), *state_exhibits(stop)),
+        fix=(
+            f"send both directions of {connection.server} through {stop.place}, or neither: mend the routes (`ip route`, `ip rule`) of the end "
+            f"whose packets go round it",
+            *(
+                (f"or except this traffic before the rule on {stop.place}: `{rule.removal}` removes it altogether",)
+                if rule is not None
+                else ()
+            ),
+        ),
+    )

@@ -1,0 +1,112 @@
+"""A firewall rejects the connection: it answers the SYN with an ICMP error or with a RST that the server never sent.
+
+Mechanism.  A REJECT rule (or a route of type prohibit) answers instead of the host that was asked: with ICMP destination unreachable,
+    or with a RST that looks as though the port were closed. The client gets EHOSTUNREACH, EACCES or ECONNREFUSED at once.
+
+Signature.
+    at the client    client > server  S
+                     router > client  ICMP unreachable, administratively prohibited (codes 9, 10, 13), quoting the SYN
+                or   server > client  RA  seq 0, in the server's name: with the TTL of a nearer host, or while the server never had the SYN
+    on the host      the REJECT rule's counter rises with each attempt
+
+Source.  RFC 1812 section 5.2.7.1, RFC 4443 section 3.1; iptables-extensions(8) REJECT; nft(8) reject statement; Linux
+    net/ipv4/netfilter/nf_reject_ipv4.c nf_send_reset(), nf_send_unreach().
+
+Fix.  Let the connection pass before the rule that rejects it, or remove the rule. If the rejection is meant, the caller asks the wrong
+    place.
+
+Not to be taken for.  port-closed: the server's own kernel answers a closed port with the same RST; its sockets and rules tell.
+    local-redirect: a redirect to a dead port answers so too. A router without a route answers ICMP host or network unreachable, which is
+    no prohibition.
+"""
+
+from __future__ import annotations
+
+from tcpwhy.causes._by_state import COLLECT, examine_by_state, found_at, packet_exhibits, state_exhibits, told
+from tcpwhy.causes._stops import Stop
+from tcpwhy.causes._verdict import Exhibit, Found, Verdict, describe
+from tcpwhy.connections.connection import Connection, IcmpError
+from tcpwhy.connections.failure import Kind
+
+ID = "rejected-by-firewall"
+SUSPECT = "client_syns > 0 AND server_syn_acks = 0 OR icmp_errors > 0 OR server_resets > 0"
+REFERENCES = ("RFC 1812 section 5.2.7.1", "RFC 4443 section 3.1", "Linux net/ipv4/netfilter/nf_reject_ipv4.c nf_send_reset()")
+
+
+def examine(connection: Connection) -> Verdict:
+    """Walks the SYN through the hosts that it came to; an ICMP prohibition says by itself that somebody rejects."""
+    kind = connection.failure.kind if connection.failure is not None else None
+    ask = f"{COLLECT} on the host that answers: `iptables-save -c` and `nft -j list ruleset` name the rule that rejects"
+    verdict = examine_by_state(ID, connection, lambda stop: _found(connection, stop), _fits, ask)
+    if kind is Kind.PROHIBITED and not isinstance(verdict, Found):
+        return _prohibited(connection)
+    return verdict
+
+
+def _fits(connection: Connection) -> str | None:
+    kind = connection.failure.kind if connection.failure is not None else None
+    if kind is Kind.UNANSWERED and connection.icmp:
+        return "an ICMP error answered the SYN"
+    if kind is Kind.REFUSED:
+        return "`REJECT --reject-with tcp-reset` answers with the same RST"
+    return None
+
+
+def _found(connection: Connection, stop: Stop) -> Verdict:
+    rule = stop.rule
+    name = "SYN" if stop.arrival.segment.opens else "packet"
+    described = f"the rule {rule.described()}" if rule is not None else told(stop)
+    return found_at(
+        ID,
+        connection,
+        stop,
+        statement=f"{stop.place} rejects the {name} of {connection.client} for {connection.server} by rule",
+        explanation=(
+            f"The {name} comes to {stop.place}, and {described} rejects it: {stop.place} answers in the server's name, and asks no program."
+        ),
+        exhibits=(*packet_exhibits(connection, stop), *_answers(connection), *state_exhibits(stop)),
+        fix=(
+            (f"on {stop.place}: let it pass before that rule, or remove the rule: `{rule.removal}`",)
+            if rule is not None
+            else (f"on {stop.place}: mend the route or rule that prohibits it",)
+        ),
+    )
+
+
+def _answers(connection: Connection) -> tuple[Exhibit, ...]:
+    return tuple(_icmp_exhibit(connection, error) for error in connection.icmp[:2])
+
+
+def _icmp_exhibit(connection: Connection, error: IcmpError) -> Exhibit:
+    packet = error.packet
+    quoted = describe(connection.syns[0], connection) if connection.syns else str(connection.server)
+    text = f"ICMP type {packet.icmp_type} code {packet.icmp_code} ({packet.quoted_by or packet.source.ip}), quoting {quoted}"
+    return Exhibit("packet", packet.vantage_point, packet.file, text, frame=packet.frame, time_ns=packet.time_ns)
+
+
+def _prohibited(connection: Connection) -> Found:
+    """The ICMP error alone: somebody rejects, and says who it is."""
+    error = next(one for one in connection.icmp if one.is_prohibition)
+    sender = error.packet.quoted_by.split(" > ")[0].strip() if error.packet.quoted_by else error.packet.source.ip
+    return Found(
+        statement=f"{sender} rejects the SYN of {connection.client} for {connection.server}: administratively prohibited",
+        exhibits=(*_answers(connection),),
+        basis="two places" if len(connection.places) > 1 else "one place",
+        where=(connection.places[0], sender),
+        explanation=(
+            f"{sender} answers the SYN with ICMP type {error.packet.icmp_type} code {error.packet.icmp_code}, which says that a filter of "
+            "its own forbids the connection."
+        ),
+        at_ns=error.aligned_ns,
+        at_most="likely",
+        excludes={
+            "port-closed": "a closed port answers with RST",
+            "local-redirect": "a dead local port answers with RST",
+            "syn-lost": "the SYN was answered with an ICMP error",
+            "peer-vanished": "a host that is gone prohibits nothing",
+            "vip-missing": "a host without the address does not say that it is prohibited",
+            "arp-conflict": "the SYN was answered with an ICMP error",
+        },
+        next_evidence=(f"{COLLECT} on {sender}: the rule that rejects, and its counter",),
+        fix=(f"find the REJECT rule or the prohibiting route on {sender}, and let the connection pass before it",),
+    )

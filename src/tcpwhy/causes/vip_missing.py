@@ -1,0 +1,138 @@
+"""A real server gets packets for a virtual address that no interface of its has.
+
+Mechanism.  With direct return (DR) and tunnels (TUN) a balancer hands packets on with the virtual address as their destination. A real
+    server that lacks the address on lo, a dummy or the tunnel does not take them for its own: it drops them where it does not forward,
+    sends them back to the router (often to the balancer again) where it does, or answers with ICMP.
+
+Signature.
+    on the real server    client > VIP  S        # comes in, again and again; no answer, or the same packet goes out again
+                          IpInAddrErrors rises where forwarding is off
+    on the director       SYN_RECV in `ipvsadm -Lnc`, as with any real server that does not answer
+
+Source.  Linux net/ipv4/route.c ip_route_input_slow(), ip_error() (IpInAddrErrors); net/netfilter/ipvs/ip_vs_xmit.c; ipvsadm(8).
+
+Fix.  `ip addr add VIP/32 dev lo` on the real server, with net.ipv4.conf.all.arp_ignore=1 and arp_announce=2, so that it does not answer
+    ARP for the address.
+
+Not to be taken for.  reverse-path-filter: there IPReversePathFilter rises, and the address is there. syn-lost: there the SYN does not
+    arrive.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tcpwhy.causes._by_state import COLLECT, examine_by_state, found_at, packet_exhibits, state_exhibits, told
+from tcpwhy.causes._prediction import Prediction
+from tcpwhy.causes._services import delivered, ends_by, is_not_for_here
+from tcpwhy.causes._stops import Stop
+from tcpwhy.causes._verdict import Exhibit, Verdict
+from tcpwhy.connections.connection import Connection
+from tcpwhy.connections.failure import Kind
+from tcpwhy.evidence import EvidenceError
+from tcpwhy.path import Fate, Packet, walk, with_changes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tcpwhy.tables.host import HostTables
+
+ID = "vip-missing"
+SUSPECT = "client_syns > 0 AND server_syn_acks = 0"
+REFERENCES = ("Linux net/ipv4/route.c ip_error()", "Linux net/netfilter/ipvs/ip_vs_xmit.c", "ipvsadm(8)")
+
+
+def examine(connection: Connection) -> Verdict:
+    """Walks the SYN through the real server that it came to."""
+    ask = f"{COLLECT} on the director and on each real server of {connection.server}: addresses, ipvs tables and counters"
+    return examine_by_state(ID, connection, lambda stop: _found(connection, stop), _fits, ask)
+
+
+def _fits(connection: Connection) -> str | None:
+    if connection.failure is None or connection.failure.kind is not Kind.UNANSWERED:
+        return None
+    place = connection.places[-1]
+    own = connection.topology.addresses.get(place, frozenset())
+    if connection.views[place].server.ip in own:
+        return None
+    return "a real server without the address drops what is sent to it"
+
+
+def _found(connection: Connection, stop: Stop) -> Verdict:
+    inner = stop.arrival.packets[0].encapsulated or stop.arrival.packets[0]
+    address = str(inner.destination)
+    return found_at(
+        ID,
+        connection,
+        stop,
+        statement=f"{stop.place} gets the SYN for {address}, which no interface of its has",
+        explanation=(
+            f"The SYN for {address} was handed to {stop.place} as to a real server, but the address stands on none of its interfaces "
+            f"({_addresses_of(stop.host)}). {told(stop)[:1].upper()}{told(stop)[1:]}."
+        ),
+        exhibits=(*packet_exhibits(connection, stop, "handed to a host that lacks its destination"), *_lacking(stop.host, address),
+                  *state_exhibits(stop)),
+        fix=_fixes(stop.host, address, [one.forward.packet for one in stop.walks]),
+    )  # fmt: skip
+
+
+def _addresses_of(host: HostTables) -> str:
+    entries = [
+        one for one in (host.addresses.entries if host.addresses is not None else []) if not one.ip.startswith(("127.", "::1", "fe80:"))
+    ]
+    shown = [f"{one.ip} on {one.interface}" for one in entries[:6]]
+    return "it has " + (", ".join(shown) if shown else "none but loopback's")
+
+
+def _lacking(host: HostTables, address: str) -> tuple[Exhibit, ...]:
+    entries = host.addresses.entries if host.addresses is not None else []
+    if not entries:
+        return ()
+    first = entries[0]
+    return (Exhibit("state", host.name, first.source.file, f"{address} is not among its {len(entries)} addresses", line=first.source.line),)
+
+
+def _fixes(host: HostTables, address: str, packets: Sequence[Packet]) -> tuple[str, ...]:
+    """The address added and walked again; with a reverse-path check behind it, that is said too."""
+    device = "lo"
+    try:
+        changed = with_changes(host, [f"address {address}/32 dev {device}"])
+    except EvidenceError:
+        return (f"on {host.name}: `ip addr add {address}/32 dev {device}`",)
+    traces = [walk(changed, packet).forward for packet in packets]
+    fates = {trace.fate for trace in traces}
+    first = f"on {host.name}: `ip addr add {address}/32 dev {device}`"
+    if fates == {Fate.ACCEPTED}:
+        first += " — walked again with it, a socket takes the SYN"
+    elif fates == {Fate.REVERSE_PATH}:
+        first += "; walked again with it, the reverse-path check drops the SYN next: lower rp_filter too"
+    elif fates == {Fate.REFUSED}:
+        first += "; walked again with it, nobody listens there yet"
+    return (
+        first,
+        f"keep {host.name} from answering ARP for it: `sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2`",
+        "to make both last: the address in the network's configuration (or keepalived's notify script), the settings in /etc/sysctl.d/",
+    )
+
+
+def predict(hosts: Mapping[str, HostTables]) -> list[Prediction]:
+    """Real servers by direct return or tunnel that lack the virtual address."""
+    found = []
+    for one in delivered(hosts):
+        if not is_not_for_here(one):
+            continue
+        counter = one.counter("IpInAddrErrors") if one.fate is Fate.NOT_FORWARDING else None
+        happens = counter is not None and counter.happened
+        found.append(
+            Prediction(
+                cause=ID,
+                confidence="likely" if happens else "possible",
+                statement=f"{one.host.name} gets the SYNs for {one.service}, and has {one.virtual_ip} on no interface",
+                explanation=f"{one.because} {_addresses_of(one.host)[:1].upper()}{_addresses_of(one.host)[1:]}. There {ends_by(one)}.",
+                where=one.host.name,
+                exhibits=(*one.exhibits, *_lacking(one.host, one.virtual_ip), *((counter.exhibit,) if counter is not None else ())),
+                next_evidence=(f"a capture on {one.host.name} while a client connects to {one.service}",),
+                fix=_fixes(one.host, one.virtual_ip, one.packets),
+            )
+        )
+    return found
