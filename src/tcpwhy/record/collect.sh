@@ -388,7 +388,7 @@ collect_rules() {
     if [ "$nf_tables" = no ]; then
         none nft-ruleset.json 'the kernel has not loaded nf_tables' '{"nftables": []}'
     elif administers nft-ruleset.json && needs nft-ruleset.json nf_tables "$NF_TABLES"; then
-        take nft-ruleset.json nft -j list ruleset
+        take nft-ruleset.json nft -j list ruleset || take nft-ruleset.txt nft -a list ruleset # it may be built without JSON
     fi
     save_family iptables ip_tables
     save_family ip6tables ip6_tables
