@@ -37,7 +37,14 @@ def address(name: str, *networks: str) -> dict[str, object]:
 
 
 def local(ip: str, dev: str) -> dict[str, object]:
-    return {"type": "local", "dst": ip, "dev": dev, "table": "local", "scope": "host", "prefsrc": ip}
+    return {
+        "type": "local",
+        "dst": ip,
+        "dev": dev,
+        "table": "local",
+        "scope": "host",
+        "prefsrc": ip.partition("/")[0].replace("127.0.0.0", "127.0.0.1"),
+    }
 
 
 ROUTER: dict[str, object] = {

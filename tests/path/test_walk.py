@@ -283,3 +283,10 @@ def test_an_ebpf_program_may_take_it(tmp_path: Path) -> None:
     assert set(trace.possible) == {Fate.UNKNOWN, Fate.ACCEPTED}
     assert str(trace.doubts[0].source) == "rs1/state/bpf-net.txt:4"
     assert forward(tmp_path / "other", "in eth1: tcp 10.1.0.77:4000 > 10.0.0.1:80 S", files).fate is Fate.ACCEPTED
+
+
+def test_a_route_that_is_not_understood_decides_nothing(tmp_path: Path) -> None:
+    routes = [{"dst": "172.16.5.0/24", "dev": "eth1", "encap": "strange"}, *ROUTER["ip-route.json"]]  # type: ignore[misc]
+    trace = forward(tmp_path, "out: tcp 10.0.0.1:4000 > 172.16.5.5:80 S", {"ip-route.json": routes})
+    assert trace.fate is Fate.UNKNOWN
+    assert trace.doubts

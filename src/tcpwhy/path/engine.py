@@ -164,7 +164,7 @@ class Engine:
                 results.append(Ending(mine.step(Stage.ROUTE, text, sources=forwarding.sources, rule=forwarding.text), Fate.NOT_FORWARDING))
             elif answer.type in ERROR_FATES:
                 results.append(Ending(mine, ERROR_FATES[answer.type]))
-            elif answer.type == "unknown" and answer.route is None:
+            elif answer.type == "unknown":
                 results.append(Ending(mine, Fate.UNKNOWN))
             else:
                 results += self._forward(mine, answer)
@@ -230,7 +230,7 @@ class Engine:
             routed = way.step(Stage.ROUTE, _route_text(answer, packet), sources=_sources(answer), rule=_rule(answer), doubts=answer.doubts)
             if answer.type in ERROR_FATES:
                 results.append(Ending(routed, ERROR_FATES[answer.type]))
-            elif answer.type == "unknown" and answer.route is None:
+            elif answer.type == "unknown":
                 results.append(Ending(routed, Fate.UNKNOWN))
             elif answer.type == "local" or (answer.type == "anycast" and packet.version == 6):
                 moved = dataclasses.replace(routed.packet, out_interface=LOOPBACK)
@@ -253,7 +253,7 @@ class Engine:
             if answer.type in ERROR_FATES:
                 results.append(Ending(routed, ERROR_FATES[answer.type]))
                 continue
-            if answer.type == "unknown" and answer.route is None:
+            if answer.type == "unknown":
                 results.append(Ending(routed, Fate.UNKNOWN))
                 continue
             for one in _by_hop(routed, answer):

@@ -99,7 +99,7 @@ class Netfilter:
         rulesets = (self.host.iptables if self.version == 4 else self.host.ip6tables) or ()
         for priority, table in TABLES[hook]:
             for ruleset in rulesets:
-                if hook not in ruleset.tables.get(table, {}):
+                if hook not in ruleset.tables.get(table, {}) or self._is_misprinted(ruleset, table):
                     continue
                 run = functools.partial(_run_table, ruleset, table, hook, around)
                 if table == "nat":
@@ -124,6 +124,11 @@ class Netfilter:
             found.append(_Entry(priority, len(found), "nat", tuple(run for _, run in translating)))
         found += [_Entry(priority, len(found), "ipvs", ()) for priority, _ in self._balance.get(hook, ())]
         return sorted(found, key=lambda entry: (entry.priority, entry.order))
+
+    def _is_misprinted(self, ruleset: Iptables, table: str) -> bool:
+        """A table made with nft that iptables-nft-save prints without the conditions that it does not know: nft's own list counts."""
+        family = "ip" if self.version == 4 else "ip6"
+        return self.host.nft is not None and ruleset.variant != "legacy" and (family, table) in self.host.nft.misprinted
 
     def _one(self, entry: _Entry, hook: Hook, way: Way, on_loopback: bool) -> list[Onward]:
         if entry.kind == "conntrack":
