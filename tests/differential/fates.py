@@ -1,0 +1,124 @@
+"""What was observed of one probe goes in; the fates that the kernel can have given it come out."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+from tcpwhy.path import Fate
+from tests.differential.configuration import Configuration, Probe
+from tests.differential.observation import Observation
+
+OF_CODE = {
+    0: {Fate.NO_ROUTE},
+    1: {Fate.NO_ROUTE},
+    2: {Fate.NO_TUNNEL},
+    3: {Fate.NO_REAL_SERVER, Fate.REFUSED},
+    13: {Fate.PROHIBITED},
+}
+"""Of ICMP destination unreachable (RFC 1812 5.2.7.1), where no rule gave it: route.c ip_error(), ip_vs_core.c ip_vs_leave()."""
+OF_ERROR = {
+    "EPERM": {Fate.DROPPED_BY_RULE},
+    "EHOSTUNREACH": {Fate.NO_ROUTE},
+    "ENETUNREACH": {Fate.NO_ROUTE},
+    "EACCES": {Fate.PROHIBITED},
+    "EINVAL": {Fate.BLACKHOLE, Fate.MARTIAN_SOURCE, Fate.MARTIAN_DESTINATION},
+}
+"""Of the host's own packets: fib_props[] in fib_semantics.c, fib4_rule_action(), nf_hook_slow()."""
+WITHOUT_TRACE = {Fate.BLACKHOLE, Fate.MARTIAN_SOURCE, Fate.MARTIAN_DESTINATION}
+"""Fates that the kernel counts nowhere (without CONFIG_IP_ROUTE_CLASSID and log_martians)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RisenRules:
+    """What the rules that counted the probe can have done to it; None: rules were not counted."""
+
+    has_drop: bool
+    has_reject: bool
+    has_nat: bool
+
+
+def risen_rules(configuration: Configuration, state: Path, observation: Observation) -> RisenRules | None:
+    """The rules whose counters rose while the probe was on its way."""
+    texts: list[str] = []
+    if configuration.iptables:
+        if observation.risen is None:
+            return None
+        lines = (state / "iptables-save.txt").read_text().splitlines()
+        texts += [lines[number - 1] for number in observation.risen]
+    if configuration.nft:
+        if observation.risen_nft is None:
+            return None
+        by_comment = {found[1]: line for line in configuration.nft.splitlines() if (found := re.search(r'comment "(r\d+)"$', line))}
+        texts += [by_comment[comment] for comment in observation.risen_nft if comment in by_comment]
+    has_policy = "policy drop" in configuration.nft  # a policy has no counter
+    return RisenRules(
+        has_policy or any(re.search(r"^:\S+ DROP|-j DROP|\bdrop\b", text) for text in texts),
+        any(re.search(r"-j REJECT|\breject\b", text) for text in texts),
+        any(re.search(r"-j (DNAT|SNAT|REDIRECT|MASQUERADE|NETMAP)|\b(dnat|snat|redirect|masquerade)\b", text) for text in texts),
+    )
+
+
+def kernel_fates(probe: Probe, observation: Observation, rules: RisenRules | None) -> frozenset[Fate]:
+    """All fates that the observation leaves possible; most often one."""
+    if observation.delivered:
+        return _delivered(probe, observation)
+    if any(one.interface != "lo" for one in observation.left):
+        return frozenset({Fate.FORWARDED if probe.way == "wire" else Fate.SENT})
+    fates = _not_arrived(probe, observation, rules)
+    if rules is not None and not rules.has_reject:
+        fates = fates - {Fate.REJECTED_BY_RULE}
+    return frozenset(fates)
+
+
+def _delivered(probe: Probe, observation: Observation) -> frozenset[Fate]:
+    answers = [one.packet for one in observation.answers]
+    if probe.protocol == "udp":
+        return frozenset({Fate.REFUSED} if "UdpNoPorts" in observation.counters else {Fate.ACCEPTED, Fate.REFUSED})
+    if probe.flags != "S":
+        return frozenset({Fate.ACCEPTED, Fate.REFUSED})  # a listener answers RST as a closed port does (tcp_ipv4.c tcp_v4_do_rcv)
+    if any(answer.flags == "SA" for answer in answers):
+        return frozenset({Fate.ACCEPTED})
+    return frozenset({Fate.REFUSED if "TcpOutRsts" in observation.counters else Fate.ACCEPTED})
+
+
+def _not_arrived(probe: Probe, observation: Observation, rules: RisenRules | None) -> set[Fate]:
+    for one in observation.answers:
+        answer = one.packet
+        if answer.protocol == "tcp":
+            return {Fate.REJECTED_BY_RULE}
+        if answer.icmp_type == 11:
+            return {Fate.TTL_EXPIRED}
+        if answer.icmp_type == 3:
+            if rules is not None and rules.has_reject:
+                return {Fate.REJECTED_BY_RULE}
+            return OF_CODE.get(answer.icmp_code, set()) | {Fate.REJECTED_BY_RULE}
+    found = next((fates for name, fates in _OF_COUNTER.items() if name in observation.counters), None)
+    if found:
+        return found | ({Fate.DROPPED_BY_RULE} if observation.error == "EPERM" else set())
+    if observation.error and probe.way == "raw":
+        own = OF_ERROR.get(observation.error, set())
+        return own | {Fate.REJECTED_BY_RULE} if observation.error == "EPERM" else own | _silent(rules)
+    if observation.error:
+        return OF_ERROR.get(observation.error, set())
+    return _silent(rules)
+
+
+def _silent(rules: RisenRules | None) -> set[Fate]:
+    if rules is None:
+        return {*WITHOUT_TRACE, Fate.DROPPED_BY_RULE, Fate.REJECTED_BY_RULE}
+    fates = set(WITHOUT_TRACE)
+    if rules.has_nat or rules.has_drop:
+        fates.add(Fate.DROPPED_BY_RULE)
+    return fates | {Fate.REJECTED_BY_RULE}
+
+
+_OF_COUNTER = {
+    "TcpExtIPReversePathFilter": {Fate.REVERSE_PATH},
+    "IcmpOutTimeExcds": {Fate.TTL_EXPIRED},
+    "IcmpOutDestUnreachs": {Fate.NO_ROUTE, Fate.PROHIBITED, Fate.REJECTED_BY_RULE, Fate.NO_REAL_SERVER},
+    "IpInAddrErrors": {Fate.NOT_FORWARDING},
+    "IpExtInNoRoutes": {Fate.NO_ROUTE, Fate.NOT_FORWARDING},
+}
+"""In this order: an ICMP error that an OUTPUT rule dropped is counted all the same (ip_output.c __ip_make_skb)."""

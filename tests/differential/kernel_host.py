@@ -1,0 +1,218 @@
+"""The host under test: a configuration goes into a fresh network namespace, probes into its kernel, and what the kernel did comes out."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import socket
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tcpwhy.lab.host import CLONE_NEWNET, iptables_flavour, run_checked
+from tcpwhy.lab.state import COMMANDS
+from tests.differential.configuration import WIRES, Configuration, Probe
+from tests.differential.counting import read_counters, rule_comments, rule_lines
+from tests.differential.frames import ETHERTYPE_IPV4, TCP, UDP, Seen, build, decode
+from tests.differential.observation import Left, Observation, recognise
+from tests.differential.sending import IP_FREEBIND, connecting, packet_of, sent_raw
+
+MAC = "02:00:00:00:00:{:02x}"
+ETH_P_ALL = 3  # linux/if_ether.h
+PACKET_OUTGOING = 4  # linux/if_packet.h
+ARPHRD_ETHER, ARPHRD_LOOPBACK = 1, 772  # linux/if_arp.h; frames of other kinds begin with the IP header here
+SETTLE_S = 0.02
+"""Longest wait for what a probe does.
+
+veth hands a frame to the other end's stack before send(2) returns, unless ksoftirqd has taken over."""
+QUIET_S = 0.001
+"""After something came, this long nothing more must come."""
+QUOTAS = {"icmp_ratelimit": 0, "icmp_ratemask": 0}
+"""ICMP errors answer every packet (icmp(7)); a quota would hide what the kernel decided."""
+
+
+class HostUnderTest:
+    """One configuration in a namespace of its own; its neighbours are the other ends of its cables, in the world's first namespace."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._undo = ExitStack()
+        self._flavour = iptables_flavour()
+        self._senders: dict[str, socket.socket] = {}
+
+    def __enter__(self) -> HostUnderTest:
+        try:
+            self._lay_cables()
+            self._load()
+            self._open_sockets()
+        except BaseException:
+            self._undo.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def collect(self, folder: Path) -> None:
+        """Writes the host's state as the contract's section 2 names it; raises RuntimeError where a command fails."""
+        folder.mkdir(parents=True, exist_ok=True)
+        commands = [*COMMANDS, *((f"{name}-save.txt", f"{name}-{self._flavour}-save -c") for name in ("iptables", "ip6tables"))]
+        if self._flavour == "nft":
+            commands.append(("nft-ruleset.json", "nft -j list ruleset"))
+        running = []
+        for name, command in commands:
+            with (folder / name).open("wb") as sink:
+                running.append((name, subprocess.Popen(command.split(), stdout=sink, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)))
+        for name, process in running:
+            _, errors = process.communicate(timeout=60)
+            if process.returncode:
+                raise RuntimeError(f"{name}: {errors.decode(errors='replace')}")
+        release = Path("/proc/sys/kernel/osrelease").read_text().strip()
+        (folder / "host.json").write_text(json.dumps({"name": "host", "kernel": release, "time": time.time()}))
+
+    def observe(self, probe: Probe) -> Observation:
+        """Sends one probe and tells what became of it."""
+        lines, comments = self._rule_counters()
+        self._drain([], [])
+        counters = read_counters()
+        with ExitStack() as sending:
+            error = ""
+            if probe.way == "wire":
+                self._send_frame(probe)
+            else:
+                send = sent_raw if probe.way == "raw" else connecting
+                error = sending.enter_context(send(probe))
+            observation = self._gather(probe, error, counters)
+        lines_after, comments_after = self._rule_counters()
+        if self._configuration.iptables:
+            observation.risen = [number for number, count in lines_after.items() if count > lines.get(number, 0)]
+        if self._configuration.nft:
+            observation.risen_nft = [name for name, count in comments_after.items() if count > comments.get(name, 0)]
+        return observation
+
+    def _lay_cables(self) -> None:
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        self._undo.callback(os.close, home)
+        run_checked(["ip", "netns", "add", "host"])
+        self._undo.callback(run_checked, ["ip", "netns", "del", "host"])
+        cables = []
+        for number, name in enumerate(WIRES):
+            near, far = f"{name} address {MAC.format(number)} netns host", f"{self._far_end(number)} address {MAC.format(16 + number)}"
+            cables += [f"link add {far} type veth peer name {near}", f"link set {self._far_end(number)} up"]
+        run_batch(cables)
+        for number, name in enumerate(WIRES):
+            sender = self._undo.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+            sender.bind((self._far_end(number), 0))
+            self._senders[name] = sender
+        host = os.open("/run/netns/host", os.O_RDONLY)
+        try:
+            set_namespace(host)
+        finally:
+            os.close(host)
+        self._undo.callback(set_namespace, home)
+
+    def _far_end(self, number: int) -> str:
+        """The namespace of the configuration before is still being taken down (net_namespace.c cleanup_net), with its cables."""
+        return f"far{self._configuration.seed % 10**8}-{number}"
+
+    def _load(self) -> None:
+        for key, value in QUOTAS.items():
+            write_sysctl(key, value)
+        # without ARP a neighbour is known as soon as it is asked for (arp.c arp_constructor), so that ARP decides nothing
+        run_batch(["link set lo up", *(f"link set {name} arp off up" for name in WIRES), *self._configuration.ip])
+        for key, value in self._configuration.sysctls.items():
+            write_sysctl(key, value)
+        if self._configuration.iptables:
+            run_with_input([f"iptables-{self._flavour}-restore"], self._configuration.iptables)
+        if self._configuration.nft:
+            run_with_input(["nft", "-f", "-"], self._configuration.nft)
+
+    def _open_sockets(self) -> None:
+        for address, port in self._configuration.listeners:
+            listener = self._undo.enter_context(socket.socket())
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
+            listener.bind((address, port))
+            listener.listen(1000)
+        self._watch = self._undo.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)))
+        self._taps = [self._undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_RAW, number)) for number in (TCP, UDP)]
+        for one in (self._watch, *self._taps):
+            one.setblocking(False)
+
+    def _send_frame(self, probe: Probe) -> None:
+        number = WIRES.index(probe.interface)
+        macs = b"".join(bytes.fromhex(MAC.format(end).replace(":", "")) for end in (number, 16 + number))
+        self._senders[probe.interface].send(macs + ETHERTYPE_IPV4 + build(packet_of(probe)))
+
+    def _rule_counters(self) -> tuple[dict[int, int], dict[str, int]]:
+        lines = rule_lines(self._flavour) if self._configuration.iptables else {}
+        return lines, rule_comments() if self._configuration.nft else {}
+
+    def _gather(self, probe: Probe, error: str, before: dict[str, int]) -> Observation:
+        """Waits until all is still, SETTLE_S where nothing is seen, and tells the probe's traces."""
+        end = time.monotonic() + SETTLE_S
+        outgoing: list[Left] = []
+        delivered: list[Seen] = []
+        while True:
+            came = self._drain(outgoing, delivered)
+            risen = {name: count - before[name] for name, count in read_counters().items() if count > before[name]}
+            observation = recognise(probe, outgoing, delivered)
+            is_seen = bool(observation.left or observation.answers or error or risen.keys() - {"IpInDelivers"})
+            if not came and (is_seen or time.monotonic() > end):
+                observation.counters, observation.error = risen, error
+                return observation
+            select.select([self._watch, *self._taps], [], [], QUIET_S)
+
+    def _drain(self, outgoing: list[Left], delivered: list[Seen]) -> bool:
+        """Reads what has come; False where nothing did."""
+        came = False
+        for tap in self._taps:
+            for data, _ in received(tap):
+                came = True
+                packet = decode(data)
+                if packet is not None:
+                    delivered.append(packet)
+        for data, (interface, _, direction, kind, _) in received(self._watch):
+            came = True
+            packet = decode(data[14:] if kind in (ARPHRD_ETHER, ARPHRD_LOOPBACK) else data)
+            if direction == PACKET_OUTGOING and packet is not None:
+                outgoing.append(Left(interface, packet))
+        return came
+
+
+def received(tap: socket.socket) -> Iterator[tuple[bytes, Any]]:
+    """All that waits in a non-blocking socket."""
+    while True:
+        try:
+            yield tap.recvfrom(65535)
+        except BlockingIOError:
+            return
+
+
+def set_namespace(descriptor: int) -> None:
+    """Moves this thread into a network namespace; raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+def write_sysctl(key: str, value: int) -> None:
+    """Sets a key below net.ipv4, with slashes."""
+    Path("/proc/sys/net/ipv4", key).write_text(f"{value}\n")
+
+
+def run_with_input(command: Sequence[str], text: str) -> None:
+    """Runs a command; raises RuntimeError with its words, and with what it was given."""
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}\n{text}")
+
+
+def run_batch(lines: Iterable[str]) -> None:
+    """Runs lines of `ip`."""
+    run_with_input(["ip", "-batch", "-"], "".join(f"{line}\n" for line in lines))
