@@ -19,7 +19,8 @@ def read_iptables(state: State, family: Literal[4, 6]) -> tuple[Iptables, ...] |
     """All rulesets of a family: iptables-save.txt and iptables-legacy-save.txt; None where neither was collected.
 
     Where the first is itself of the legacy variant, both show the same rules and the second is left out. Without iptables-save.txt the
-    listings `iptables-listing-TABLE.txt` are read, which are less exact: what they do not tell is `unread` at each rule.
+    listings `iptables-listing-TABLE.txt` are read, which are less exact: what they do not tell is `unread` at each rule. A table
+    without a listing is `lost`, unless nft's ruleset was collected, which shows it if it is there.
     """
     tool = "iptables" if family == 4 else "ip6tables"
     found: list[Iptables] = []
@@ -35,7 +36,7 @@ def read_iptables(state: State, family: Literal[4, 6]) -> tuple[Iptables, ...] |
             ruleset.unseen_legacy = ""
         if not any(ruleset.variant == "legacy" for ruleset in found):
             more = _of_family(parse_save(lines, state.source(legacy), family, "legacy"), family)
-            found += [one for one in more if not any(_same_rules(one, other) for other in found)]
+            found += [one for one in more if not any(other.variant == "unknown" and _same_rules(one, other) for other in found)]
     return tuple(found) if found or lines is not None or state.is_collected(plain) else None
 
 
@@ -68,4 +69,8 @@ def _listings(state: State, tool: str, family: Literal[4, 6]) -> list[Iptables]:
         for piece in part.unread.pieces:
             whole.unread.add(piece.source, piece.text, piece.because)
         whole.unread.count += part.unread.count - len(part.unread.pieces)
+    if whole is not None and not (state.is_collected("nft-ruleset.json") or state.is_collected("nft-ruleset.txt")):
+        for table in TABLES:
+            if table not in whole.tables:
+                whole.lost.setdefault(table, f"the listing of table {table} was not collected")
     return [whole] if whole is not None else []

@@ -225,7 +225,7 @@ def read_rule(line: str, source: Source, table: str, chains: Collection[str]) ->
         unread = f"`{text[:20]}` is not what iptables-save writes of a rule"
     target = read.target
     if target is not None and target not in chains and not is_target(target):
-        unread = unread or f"`{target[:40]}` is neither a chain of the table nor a target that is known"
+        unread = f"`{target[:40]}` is neither a chain of the table nor a target that is known"
     return Rule(
         source=source,
         text=text.rstrip(),
