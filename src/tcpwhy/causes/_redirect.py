@@ -16,6 +16,7 @@ from tcpwhy.path.trace import Fate, Trace
 
 if TYPE_CHECKING:
     from tcpwhy.tables.host import HostTables
+    from tcpwhy.tables.iptables import Rule
     from tcpwhy.tables.sockets import Socket
 
 ANY_USER = 65_533
@@ -73,11 +74,16 @@ class Redirect:
         if self.listeners:
             first = self.listeners[0]
             shown.append(Exhibit("state", self.host.name, first.source.file, describe_listener(first), line=first.source.line))
-        elif self.listeners is not None and self.host.sockets is not None and self.host.sockets.sockets:
-            table = self.host.sockets.sockets
-            text = f"no socket listens on {self.target}; {len(table)} sockets are listed"
-            shown.append(Exhibit("state", self.host.name, table[0].source.file, text, line=table[0].source.line))
+        elif self.listeners is not None and self.host.sockets is not None:
+            shown.append(no_listener(self.host, self.target, len(self.host.sockets.sockets)))
         return tuple(shown)
+
+
+def no_listener(host: HostTables, target: str, count: int) -> Exhibit:
+    """The absence of a listener, in the file that would show it."""
+    name = "ss-tcp.txt" if host.state.is_collected("ss-tcp.txt") else "proc-net-tcp.txt"
+    text = f"no socket listens on {target}; {count} sockets are listed"
+    return Exhibit("state", host.name, host.state.source(name).file, text)
 
 
 def describe_listener(socket: Socket) -> str:
@@ -185,14 +191,17 @@ def leftovers(redirect: Redirect) -> tuple[str, ...]:
         where = " ".join(rule.table.split())
         return (f"the whole of it, if nothing else in it is wanted: `nft delete table {where}`",) if rule.owner else ()
     program = rule.removal.split(" -t ")[0]
-    jumps = []
-    for ruleset in (*(redirect.host.iptables or ()), *(redirect.host.ip6tables or ())):
-        if ruleset.source.file != rule.source.file:
-            continue
-        chains = ruleset.tables.get(rule.table, {})
-        jumps += [f"`{program} -t {rule.table} -D {one.text[3:]}`" for chain in chains.values() if chain.policy is not None
-                  for one in chain.rules if one.target == own[0]]  # fmt: skip
-    if not jumps:
+    chains = next((one.tables.get(rule.table, {}) for one in (*(redirect.host.iptables or ()), *(redirect.host.ip6tables or ()))
+                   if one.source.file == rule.source.file), {})  # fmt: skip
+    callers: dict[str, list[Rule]] = {}
+    for chain in chains.values():
+        for one in chain.rules:
+            if one.target in own:
+                callers.setdefault(one.target, []).append(one)
+    jumps = [one for one in callers.get(own[0], []) if chains[one.chain].policy is not None]
+    gone = [chain for chain in own if all(one in jumps or one.chain in own for one in callers.get(chain, []))]
+    if not jumps or not gone:
         return ()
-    emptied = [f"`{program} -t {rule.table} -F {chain}`" for chain in own] + [f"`{program} -t {rule.table} -X {chain}`" for chain in own]
-    return (f"the whole of it, if it is a leftover: {', '.join([*jumps, *emptied])}",)
+    commands = [f"{program} -t {rule.table} -D {one.text[3:]}" for one in jumps]
+    commands += [f"{program} -t {rule.table} -F {chain}" for chain in gone] + [f"{program} -t {rule.table} -X {chain}" for chain in gone]
+    return (f"the whole of it, if it is a leftover: {', '.join(f'`{command}`' for command in commands)}",)

@@ -117,7 +117,9 @@ def walk_through(connection: Connection, place: str, segment: Segment) -> Stop |
 
 
 def deciding(trace: Trace) -> Step | None:
-    """The step that decided: the last one that rests on something."""
+    """The step that decided: the last one that rests on something; of a packet that met no socket, that one."""
+    if trace.fate is Fate.REFUSED:
+        return trace.last
     return next((step for step in reversed(trace.steps) if step.sources or step.rule), trace.last)
 
 

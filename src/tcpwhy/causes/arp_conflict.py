@@ -106,7 +106,7 @@ def _found(connection: Connection, place: str, before: Segment, after: Segment) 
         excludes=all_but(ID, f"its packets went to {first} and then to {second}, and both claim {connection.server.ip} by ARP"),
         next_evidence=(f"{COLLECT} on the hosts with {first} and {second}: which of them has {connection.server.ip}, and arp_ignore",),
         fix=(
-            f"find {first} and {second} (`ip neigh`, the switch's table), and take {connection.server.ip} from the host that should not have it",
+            f"find {first} and {second} (`ip neigh`, the switch's table), and take {connection.server.ip} from the wrong one",
             "on a real server that must keep the address: `sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2`",
         ),
     )

@@ -64,12 +64,7 @@ def _found(connection: Connection, stop: Stop) -> Verdict:
         ),
         exhibits=(*packet_exhibits(connection, stop, "comes in and does not go out"), *state_exhibits(stop)),
         fix=(
-            f"send both directions of {connection.server} through {stop.place}, or neither: mend the routes (`ip route`, `ip rule`) of the end "
-            f"whose packets go round it",
-            *(
-                (f"or except this traffic before the rule on {stop.place}: `{rule.removal}` removes it altogether",)
-                if rule is not None
-                else ()
-            ),
+            f"send both directions through {stop.place}, or neither: mend the routes (`ip route`, `ip rule`) of the end that goes round it",
+            *((f"or except this traffic before the rule on {stop.place}; `{rule.removal}` removes it",) if rule is not None else ()),
         ),
     )

@@ -19,6 +19,8 @@ Not to be taken for.  rejected-by-firewall: `REJECT --reject-with tcp-reset` ans
 
 from __future__ import annotations
 
+from tcpwhy.causes._by_state import COLLECT, told
+from tcpwhy.causes._stops import end_of
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.failure import Kind
@@ -36,6 +38,11 @@ def examine(connection: Connection) -> Verdict:
     failure = connection.failure
     if failure is None or failure.kind is not Kind.REFUSED:
         return RuledOut("the SYN was not answered with RST")
+    if not connection.syns:
+        return RuledOut("the SYN that was refused is in no capture of the server's")
+    end = end_of(connection)
+    if end is not None and end.is_seen and end.cause != "port-closed":
+        return RuledOut(told(end))
     reset = failure.segments[-1]
     if reset.seq != 0 or reset.packet.options or reset.packet.window:
         return RuledOut(
@@ -60,6 +67,9 @@ def examine(connection: Connection) -> Verdict:
     if half_open:
         return Open("an attempt from the same port was never answered just before: its half-open connection may have refused this SYN",
                     ("capture at the server while it happens",), seen)  # fmt: skip
+    turned = [str(other[1]) for view in connection.views.values() for other in view.translated if other[1] != view.server]
+    if turned and len(connection.places) == 1:
+        return RuledOut(f"the SYN went to {turned[0]} of the client's own host", seen)
     elsewhere = _from_elsewhere(connection, reset)
     if elsewhere is not None:
         return RuledOut(elsewhere, seen)
@@ -75,7 +85,7 @@ def examine(connection: Connection) -> Verdict:
     if listening is not None:
         return _found(connection, (*seen, *listening[1]), "state", host or listening[2])
     server = connection.server
-    ask = (f"`ss -tlnp 'sport = :{server.port}'` on {server.ip}, and `iptables-save -c`: a listener or a REJECT rule",)
+    ask = (f"{COLLECT} on {server.ip}: a listener on port {server.port}, or a REJECT rule",)
     if host is None or len(connection.places) < 2:
         return Open("a RST from the address asked; a firewall or a redirect on the way answers just so", ask, seen, host)
     return _found(connection, seen, "two places", host)
@@ -175,6 +185,6 @@ def _found(connection: Connection, exhibits: tuple[Exhibit, ...], basis: str, ho
         },
         next_evidence=()
         if basis == "state"
-        else (f"`ss -tlnp` and `iptables-save -c` on {host}: no listener confirms it, a REJECT rule with tcp-reset contradicts it",),
+        else (f"{COLLECT} on {host}: no listener confirms it, a REJECT rule with tcp-reset contradicts it",),
         fix=(f"start the program on {host} that should listen on port {server.port}, or ask where it listens (`ss -tlnp`)",),
     )

@@ -22,6 +22,8 @@ Not to be taken for.  synack-lost: there the SYN arrives and the answer is lost.
 
 from __future__ import annotations
 
+from tcpwhy.causes._by_state import COLLECT, found_at, packet_exhibits, state_exhibits, told
+from tcpwhy.causes._stops import Stop, end_of, stops
 from tcpwhy.causes._verdict import Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import Kind
@@ -30,6 +32,9 @@ from tcpwhy.connections.path import fate
 
 SUSPECT = "client_syns > 0 AND server_syn_acks = 0"
 REFERENCES = ("RFC 6298 section 2", "RFC 9293 section 3.8.1", "Linux net/ipv4/tcp_timer.c tcp_retransmit_timer()")
+
+
+ID = "syn-lost"
 
 
 def examine(connection: Connection) -> Verdict:
@@ -45,6 +50,15 @@ def examine(connection: Connection) -> Verdict:
     revived = [other for other in connection.earlier if any(segment.flags & SYN for segment in other.sent(by="server"))]
     if revived:
         return RuledOut("the server answered an attempt just before this one from the same port")
+    end = end_of(connection)
+    if end is not None and end.cause == ID:
+        return _inside(connection, end)
+    if end is not None and (end.is_seen or end.counter is not None):
+        return RuledOut(told(end))
+    denied = next((stop for stop in stops(connection) if stop.cause == ID and stop.contradiction), None)
+    if denied is not None:
+        ask = (f"{COLLECT} on {denied.place} again, before and after one more attempt",)
+        return Open(f"{told(denied)}; but {denied.contradiction}", ask, packet_exhibits(connection, denied), denied.place)
     fates = [fate(connection, syn) for syn in connection.syns]
     # Of several SYNs that got equally far, one sent while the next capture surely ran tells most.
     farthest = max(fates, key=lambda one: (connection.places.index(one.last_seen), one.doubt is None))
@@ -55,7 +69,10 @@ def examine(connection: Connection) -> Verdict:
     if farthest.missing_at is None:
         return Open(
             f"the SYN was seen at {farthest.last_seen} and never answered; nobody captured behind it",
-            (f"capture at {connection.server.ip} while it happens: if the SYN is not there, it was lost on the way",),
+            (
+                f"capture at {connection.server.ip} while it happens: if the SYN is not there, it was lost on the way",
+                f"{COLLECT} on {connection.server.ip} and on each firewall before it: a rule that drops the SYN",
+            ),
             seen,
             farthest.between,
         )
@@ -93,5 +110,24 @@ def examine(connection: Connection) -> Verdict:
                 f"find what drops TCP to {connection.server} between {farthest.between[0]} and {farthest.between[1]}: "
                 "packet filters and security groups first, then routes"
             ),
+        ),
+    )
+
+
+def _inside(connection: Connection, stop: Stop) -> Verdict:
+    """The SYN comes to a host whose rule, or route, drops it: the walk names it."""
+    rule = stop.rule
+    what = f"its rule {rule.described()} drops it" if rule is not None else told(stop)
+    return found_at(
+        ID,
+        connection,
+        stop,
+        statement=f"{stop.place} drops the SYN for {connection.server}: " + (f"`{rule.text}`" if rule is not None else told(stop)),
+        explanation=f"{connection.client} sent its SYN {len(connection.syns)} times. It comes to {stop.place}, and {what}.",
+        exhibits=(*packet_exhibits(connection, stop, "comes in; nothing of it goes on"), *state_exhibits(stop)),
+        fix=(
+            (f"on {stop.place}: let it pass before that rule, or remove the rule: `{rule.removal}`",)
+            if rule is not None
+            else (f"on {stop.place}: let {connection.server} pass: {told(stop)}",)
         ),
     )

@@ -27,6 +27,8 @@ Not to be taken for.  stale-connection: there the old numbers are those of a con
 
 from __future__ import annotations
 
+from tcpwhy.causes._by_state import COLLECT, found_at, packet_exhibits, state_exhibits, told
+from tcpwhy.causes._stops import Stop, end_of
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.packet import ACK, RST, SYN
@@ -46,11 +48,21 @@ CROSSING_NS = 200_000_000
 """A SYN repeated so soon after a SYN-ACK may have crossed it; Linux repeats after a second."""
 
 
+ID = "synack-lost"
+
+
 def examine(connection: Connection) -> Verdict:
     """The attempt itself; else an attempt from the same port shortly before, whose half-open connection met this one's SYN."""
     failure = connection.failure
     if failure is None or not failure.kind.in_handshake:
         return RuledOut("the handshake was completed")
+    end = end_of(connection)
+    if end is not None and end.cause == ID:
+        return _inside(connection, end)
+    if end is not None and end.is_seen and not connection.syn_acks:
+        return RuledOut(told(end))
+    if end is not None and end.is_seen and end.cause in ("reverse-path-filter", "asymmetric-drop", "rejected-by-firewall"):
+        return RuledOut(told(end))
     own = _attempt(connection)
     if isinstance(own, Found):
         return own
@@ -299,7 +311,10 @@ def _without_syn_ack(connection: Connection) -> Verdict:
         return RuledOut(f"the SYN arrived at {connection.places[-1]}, which sent no SYN-ACK")
     return Open(
         "the SYN was never answered as far as was captured; an answer may have been lost",
-        (f"capture at {connection.server.ip} while it happens: SYN-ACKs there that do not arrive here show that they are lost",),
+        (
+            f"capture at {connection.server.ip} while it happens: SYN-ACKs there that do not arrive here show that they are lost",
+            f"{COLLECT} on {connection.server.ip}: sockets in SYN-RECV, and rules of OUTPUT that drop the answer",
+        ),
         (exhibit(connection.syns[0], connection, "the SYN, never answered"),),
     )
 
@@ -338,3 +353,39 @@ def _beyond_the_captures(connection: Connection, syn_acks: list[Segment], *, sur
         next_evidence=(f"a capture at {connection.client.ip}, or on the way to it: it would name the stretch where the SYN-ACKs are lost",),
         fix=(f"find what drops SYN-ACKs from {connection.server} on their way to {connection.client.ip}",),
     )
+
+
+def _inside(connection: Connection, stop: Stop) -> Verdict:
+    """A host's own rule drops the SYN-ACK: the server's, before any capture sees it, or one that it comes to."""
+    rule = stop.rule
+    what = f"the rule {rule.described()} drops it" if rule is not None else told(stop)
+    how = (
+        f"The SYN comes to a socket of {stop.place}, which answers; but {what}, so that the answer is in no capture: outgoing packets are "
+        "captured behind the firewall."
+        if stop.is_answer
+        else f"The SYN-ACK of {connection.server} comes to {stop.place}, and {what}."
+    )
+    return found_at(
+        ID,
+        connection,
+        stop,
+        statement=f"{stop.place} drops the SYN-ACK for {connection.client}: " + (f"`{rule.text}`" if rule is not None else told(stop)),
+        explanation=how,
+        exhibits=(*packet_exhibits(connection, stop), *_half_open(connection, stop), *state_exhibits(stop)),
+        fix=(
+            (f"on {stop.place}: let it pass before that rule, or remove the rule: `{rule.removal}`",)
+            if rule is not None
+            else (f"on {stop.place}: {told(stop)}",)
+        ),
+    )
+
+
+def _half_open(connection: Connection, stop: Stop) -> tuple[Exhibit, ...]:
+    """The socket that holds the attempt half open, where the snapshot caught it."""
+    table = stop.host.sockets
+    view = connection.views.get(stop.place)
+    if table is None or view is None:
+        return ()
+    held = [one for one in table.between(str(view.client), str(view.server)) if one.state == "SYN-RECV"]
+    return tuple(Exhibit("state", stop.place, one.source.file, f"{one.local} is in SYN-RECV with {one.remote}", line=one.source.line)
+                 for one in held[:1])  # fmt: skip
