@@ -38,6 +38,25 @@ local default dev lo  table 100  scope host
 192.0.2.7 via 10.1.0.1 dev eth0
     cache  expires 300sec mtu 1200
 """
+OF_4_18 = """\
+[{"unicast","dst":"default","gateway":"10.1.0.1","dev":"eth0","table":"main","protocol":"boot","scope":"global","metric":100,"flags":[]},
+{"throw","dst":"10.33.0.0/16","table":"100","protocol":"boot","scope":"global","flags":[]},
+{"unicast","dst":"10.20.0.0/16","table":"main","protocol":"boot","flags":[],"gateway":"10.1.0.1"dev eth0 weight 2 ,"flags":[],\
+"gateway":"10.1.0.9"dev eth0 weight 1 ,"flags":["onlink"]},
+{"unicast","dst":"10.34.0.0/16","gateway":"10.99.0.1","dev":"eth0","table":"main","prefsrc":"10.1.0.3","flags":["onlink"],\
+"metrics":[1400 1360 10 "rto_min":200]},
+{
+        "dst": "10.42.0.0/16",
+        "flags": [ ]dev tun0 weight 1 ,
+        "flags": [ ],
+        "via": {
+            "family": "inet6",
+            "host": "fd00::9"
+        }dev eth0 weight 3 ,
+        "flags": [ "linkdown" ]
+    },
+{"unicast","dst":"fd02::/64","table":"main","flags":[],"gateway":"fd00::9"dev eth0 weight 1 ,"flags":[],"pref":"medium"}]
+"""
 
 
 def read(folder: Path, content: str, family: Literal[4, 6] = 4) -> Routes:
@@ -115,6 +134,31 @@ def test_text_of_old_programs(tmp_path: Path) -> None:
     assert [len(r.next_hops) for r in table.routes] == [1, 1, 2, 1, 1]
     assert table.routes[4].type == "local"
     assert not table.unread.count
+
+
+def test_json_of_iproute2_4_18(tmp_path: Path) -> None:
+    table = read(tmp_path, OF_4_18)
+    assert not table.unread.count
+    assert [(str(r.destination), r.type, r.source.line, r.metric) for r in table.routes] == [
+        ("0.0.0.0/0", "unicast", 1, 100),
+        ("10.33.0.0/16", "throw", 2, 0),
+        ("10.20.0.0/16", "unicast", 3, 0),
+        ("10.34.0.0/16", "unicast", 4, 0),
+        ("10.42.0.0/16", "unicast", 5, 0),
+    ]
+    assert [[(hop.gateway, hop.interface, hop.weight, set(hop.flags)) for hop in r.next_hops] for r in table.routes[2:]] == [
+        [("10.1.0.1", "eth0", 2, set()), ("10.1.0.9", "eth0", 1, {"onlink"})],
+        [("10.99.0.1", "eth0", 1, {"onlink"})],
+        [(None, "tun0", 1, set()), ("fd00::9", "eth0", 3, {"linkdown"})],
+    ]
+    six = read(tmp_path, OF_4_18, 6)
+    assert [(r.next_hops[0].gateway, r.source.line) for r in six.routes] == [("fd00::9", 15)]
+
+
+def test_a_program_that_knows_no_json_leaves_no_empty_table(tmp_path: Path) -> None:
+    table = read(tmp_path, 'Option "-j" is unknown, try "ip -help".\n')
+    assert not table.routes
+    assert table.unread.count == 1
 
 
 def test_json_of_the_encapsulation_has_two_destinations(tmp_path: Path) -> None:
@@ -198,6 +242,7 @@ def test_any_bytes(tmp_path: Path, content: bytes, cut: int) -> None:
 
 
 def test_a_million_brackets_and_a_million_quotes(tmp_path: Path) -> None:
+    almost = ['[{"unicast",' + part * 100_000 for part in ('"gateway":"', '"via":{', '"flags":[] ', "]dev e ,", '"metrics":[1 ')]
     damaged = '[{"dst":"10.0.0.0/8"' + ',{"x":' * 100_000
-    for text in ("[" * 1_000_000, '[{"a":' * 200_000, '[{"' * 300_000, "[" + "{}," * 300_000, damaged, "1" * 1_000_000):
+    for text in ("[" * 1_000_000, '[{"a":' * 200_000, '[{"' * 300_000, "[" + "{}," * 300_000, damaged, "1" * 1_000_000, *almost):
         assert read(tmp_path, text).unread.count

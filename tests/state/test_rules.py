@@ -102,6 +102,22 @@ def test_what_is_not_understood_marks_the_rule(tmp_path: Path, row: str, because
     assert [piece.because for piece in table.unread.pieces] == [because]
 
 
+def test_rules_of_iproute2_4_18(tmp_path: Path) -> None:
+    first = "101:\tnot from all to 10.2.0.0 /16 fwmark 0x0/0xff lookup 200 \n"
+    text = read(tmp_path, first + "106:\tfrom all goto 999unresolved\n108:\tfrom 10.6.0.0/16 blackhole\n")
+    rows = (
+        '{"priority":101,"not":null,"src":"all","dst":"10.2.0.0","dstlen":16,"fwmark":"0x0","fwmask":"0xff","table":"200"}',
+        '{"priority":106,"src":"all","goto":999,"unresolved":null}',
+        '{"priority":108,"src":"10.6.0.0","srclen":16,"to_tbl":"blackhole"}',
+    )
+    json = read(tmp_path, f"[{','.join(rows)}]")
+    assert model(text) == model(json)
+    assert not text.unread.count
+    assert not json.unread.count
+    assert str(text.rules[0].to_network) == "10.2.0.0/16"
+    assert [rule.action for rule in json.rules] == ["to_tbl", "goto", "blackhole"]
+
+
 def test_lines_that_are_no_rules_are_kept(tmp_path: Path) -> None:
     table = read(tmp_path, "RTNETLINK answers: no\n10:\tfrom all frobnicate lookup main\n")
     assert [(rule.priority, rule.unread) for rule in table.rules] == [(10, "the words frobnicate")]

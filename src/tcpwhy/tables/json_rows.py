@@ -125,11 +125,13 @@ class _Scanner:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Of a key that stands twice the last counts, of `dst` the first.
+    """Of a key that stands twice the last counts, of `dst` the first, and all of `nexthop`, as `nexthops`.
 
-    A route with an encapsulation has two: its own, then the tunnel's (iproute2, ip/iproute_lwtunnel.c print_encap_ip()).
+    A route with an encapsulation has two destinations: its own, then the tunnel's (iproute2, ip/iproute_lwtunnel.c print_encap_ip()).
     """
     found = dict(pairs)
+    if "nexthop" in found:  # of old_route_json.py
+        found["nexthops"] = [value for key, value in pairs if key == "nexthop"]
     if len(found) < len(pairs) and "dst" in found:
         found["dst"] = next(value for key, value in pairs if key == "dst")
     return found

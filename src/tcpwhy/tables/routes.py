@@ -11,6 +11,7 @@ from tcpwhy.evidence.source import Source
 from tcpwhy.evidence.state import State
 from tcpwhy.tables.ip_names import Network, family_of, network_of, number_of, table_name, text_of, tos_of
 from tcpwhy.tables.json_rows import looks_like_json, read_json_rows
+from tcpwhy.tables.old_route_json import mend_route_json
 from tcpwhy.tables.route_words import TYPES, WORDS, flags_of, line_of_row, row_of_words
 from tcpwhy.tables.unread import UnreadPieces
 
@@ -87,7 +88,7 @@ def _read(state: State, name: str, family: Literal[4, 6]) -> Routes | None:
     source = state.source(name)
     table = Routes(family)
     if looks_like_json(lines):
-        rows = [(row.line, row.value, "") for row in read_json_rows(lines, source, table.unread)]
+        rows = [(row.line, row.value, "") for row in read_json_rows(mend_route_json(lines), source, table.unread)]
     else:
         rows = list(_text_rows(lines, source, table.unread))
     families = _families([row for _, row, _ in rows], family)

@@ -48,11 +48,13 @@ def row_of_line(line: str) -> dict[str, Any] | None:
         elif word in ("fwmark", "iif", "oif", "lookup", "table", "uidrange", "sport", "dport"):
             _read_pair(word, next(rest, ""), row)
         elif word in _VALUES:
-            row[_VALUES[word]] = next(rest, "")
+            row[_VALUES[word]] = next(rest, "").removesuffix("unresolved")  # `goto 999unresolved` of iproute2 4.17 to 5.0
         elif word in ACTIONS:
             row["action"] = word
         elif word in ("not", "nop", "masquerade"):
             row[word] = None
+        elif word.startswith("/") and text_of(row.get("dst")) and "dstlen" not in row:
+            row["dstlen"] = word[1:]  # `to 10.2.0.0 /16` of iproute2 4.17 to 5.0
         elif word not in ("[detached]", "[unresolved]"):
             unknown.append(word)
     if unknown:
@@ -115,7 +117,7 @@ def line_of_rule(row: dict[str, Any]) -> str:
         if text_of(row.get(key)):
             words += [word, text_of(row[key])]
     words += [word for key, word in (("unresolved", "[unresolved]"), ("nop", "nop"), ("masquerade", "masquerade")) if key in row]
-    words.append(text_of(row.get("action")))
+    words.append(text_of(row.get("action") or row.get("to_tbl")))
     if text_of(row.get("protocol")) not in ("", "kernel", "unspec"):
         words += ["proto", text_of(row["protocol"])]
     for key in ("dscp", "flowlabel"):

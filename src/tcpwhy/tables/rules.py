@@ -167,7 +167,7 @@ def _add(table: PolicyRules, row: dict[str, Any], text: str, source: Source) -> 
 
 
 def _action(row: dict[str, Any], doubts: list[str]) -> str:
-    named = text_of(row.get("action"))
+    named = text_of(row.get("action") or row.get("to_tbl"))  # `to_tbl` of iproute2 4.17 to 5.0
     if named:
         if named not in ACTIONS:
             doubts.append(f"the action {named[:40]}")
