@@ -93,7 +93,7 @@ def describe_listener(socket: Socket) -> str:
 
 
 def is_a_proxy(redirect: Redirect) -> bool | None:
-    """Whether who listens carries connections on: by its name, or because it holds connections to other hosts; None where unknown."""
+    """Whether who listens carries connections on: by its name, or because it holds some to what was asked; None where unknown."""
     listeners, table = redirect.listeners, redirect.host.sockets
     if not listeners or table is None:
         return None
@@ -109,7 +109,7 @@ def is_a_proxy(redirect: Redirect) -> bool | None:
         and not socket.is_listener
         and socket.local_port != redirect.port
         and socket.remote_ip not in local
-        and not socket.remote_ip.startswith("127.")
+        and (socket.remote_ip == str(redirect.packet.destination) or socket.remote_port == redirect.packet.destination_port)
         and any(process.name in names for process in socket.processes)
         for socket in table.sockets
     )

@@ -116,6 +116,26 @@ def walk_through(connection: Connection, place: str, segment: Segment) -> Stop |
     return None if arrived is None else _stop(connection, arrived)
 
 
+def own_attempt(connection: Connection) -> tuple[str, Trace, NamedRule | None] | None:
+    """What the state of the client's own host says of its SYN, where the SYN is in no capture; None without such a state."""
+    for place in connection.places:
+        host, view = connection.hosts.get(place), connection.views[place]
+        if host is None or connection.syns or view.client.ip not in (own_addresses(host) or ()):
+            continue
+        packet = Packet(
+            protocol="tcp",
+            source=ipaddress.ip_address(view.client.ip),
+            destination=ipaddress.ip_address(view.server.ip),
+            source_port=view.client.port,
+            destination_port=view.server.port,
+            flags="S",
+        )
+        trace = walk(host, packet).forward
+        step = deciding(trace)
+        return place, trace, rule_of(host, step, trace.steps) if step is not None else None
+    return None
+
+
 def deciding(trace: Trace) -> Step | None:
     """The step that decided: the last one that rests on something; of a packet that met no socket, that one."""
     if trace.fate is Fate.REFUSED:

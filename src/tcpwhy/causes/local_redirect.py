@@ -36,7 +36,7 @@ from tcpwhy.causes._prediction import Prediction
 from tcpwhy.causes._probes import probes
 from tcpwhy.causes._redirect import Redirect, is_a_proxy, leftovers, redirect_of, removal_of
 from tcpwhy.causes._rules import all_rules
-from tcpwhy.causes._stops import Stop, end_of, stops
+from tcpwhy.causes._stops import Stop, end_of, own_attempt, stops
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import Kind
@@ -83,6 +83,9 @@ def examine(connection: Connection) -> Verdict:
                     packet_exhibits(connection, last[0]), last[0].place)  # fmt: skip
     if failure.kind is not Kind.REFUSED:
         return RuledOut("the SYN was not answered with RST")
+    own = own_attempt(connection)
+    if own is not None and own[1].fate is Fate.REJECTED_BY_RULE:
+        return RuledOut(f"a rule of {own[0]} rejects it")
     if last and last[0].is_seen and last[0].fate is Fate.REFUSED:
         return RuledOut(told(last[0]))
     ask = (f"{COLLECT} on the client's host {connection.client.ip} and on each node on the way: nat rules, sockets, conntrack",)

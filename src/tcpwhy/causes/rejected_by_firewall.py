@@ -22,11 +22,14 @@ Not to be taken for.  port-closed: the server's own kernel answers a closed port
 
 from __future__ import annotations
 
-from tcpwhy.causes._by_state import COLLECT, examine_by_state, found_at, packet_exhibits, state_exhibits, told
-from tcpwhy.causes._stops import Stop
-from tcpwhy.causes._verdict import Exhibit, Found, Verdict, describe
+from tcpwhy.causes._by_state import COLLECT, all_but, examine_by_state, found_at, packet_exhibits, state_exhibits, told
+from tcpwhy.causes._counted import rule_counted
+from tcpwhy.causes._rules import NamedRule
+from tcpwhy.causes._stops import Stop, own_attempt
+from tcpwhy.causes._verdict import Exhibit, Found, Open, Verdict, describe, exhibit
 from tcpwhy.connections.connection import Connection, IcmpError
 from tcpwhy.connections.failure import Kind
+from tcpwhy.path.trace import Fate
 
 ID = "rejected-by-firewall"
 SUSPECT = "client_syns > 0 AND server_syn_acks = 0 OR icmp_errors > 0 OR server_resets > 0"
@@ -36,11 +39,43 @@ REFERENCES = ("RFC 1812 section 5.2.7.1", "RFC 4443 section 3.1", "Linux net/ipv
 def examine(connection: Connection) -> Verdict:
     """Walks the SYN through the hosts that it came to; an ICMP prohibition says by itself that somebody rejects."""
     kind = connection.failure.kind if connection.failure is not None else None
+    own = own_attempt(connection) if kind in (Kind.REFUSED, Kind.PROHIBITED) else None
+    if own is not None and own[1].fate is Fate.REJECTED_BY_RULE:
+        return _in_output(connection, own[0], own[2])
     ask = f"{COLLECT} on the host that answers: `iptables-save -c` and `nft -j list ruleset` name the rule that rejects"
     verdict = examine_by_state(ID, connection, lambda stop: _found(connection, stop), _fits, ask)
     if kind is Kind.PROHIBITED and not isinstance(verdict, Found):
         return _prohibited(connection)
     return verdict
+
+
+def _in_output(connection: Connection, place: str, rule: NamedRule | None) -> Verdict:
+    """The client's own host rejects what its programs send: the SYN is in no capture, for captures lie behind the firewall."""
+    host = connection.hosts[place]
+    shown = (
+        *(exhibit(one, connection, "answers a SYN that was never captured", place) for one in connection.resets[:1] if one.seen_at(place)),
+        *_answers(connection),
+        *((rule.exhibit("rejects it"),) if rule is not None else ()),
+    )
+    at_ns = connection.failure.at_ns if connection.failure is not None else None
+    denied = rule_counted(host, rule, None) if rule is not None else ""
+    described = f"the rule {rule.described()}" if rule is not None else "a rule"
+    if denied:
+        return Open(f"by its state {described} of {place} rejects it, but {denied}", (f"{COLLECT} on {place} again",), shown, place)
+    because = f"{place} rejects its own SYN for {connection.server} by {described}"
+    return Found(
+        statement=f"{place} rejects its own SYN for {connection.server} by rule",
+        exhibits=shown,
+        basis="state",
+        where=place,
+        explanation=(
+            f"A program of {place} asks for {connection.server}, and {described} in OUTPUT rejects it. The SYN is in no capture, because "
+            "outgoing packets are captured behind the firewall; only the rejection is, on lo."
+        ),
+        at_ns=at_ns or 0,
+        excludes=all_but(ID, because),
+        fix=((f"on {place}: let it pass before that rule, or remove the rule: `{rule.removal}`",) if rule is not None else ()),
+    )
 
 
 def _fits(connection: Connection) -> str | None:
@@ -86,10 +121,10 @@ def _icmp_exhibit(connection: Connection, error: IcmpError) -> Exhibit:
 
 def _prohibited(connection: Connection) -> Found:
     """The ICMP error alone: somebody rejects, and says who it is."""
-    error = next(one for one in connection.icmp if one.is_prohibition)
+    error = next((one for one in connection.icmp if one.is_prohibition), connection.icmp[0])
     sender = error.packet.quoted_by.split(" > ")[0].strip() if error.packet.quoted_by else error.packet.source.ip
     return Found(
-        statement=f"{sender} rejects the SYN of {connection.client} for {connection.server}: administratively prohibited",
+        statement=f"{sender} rejects the SYN of {connection.client} for {connection.server} with an ICMP error",
         exhibits=(*_answers(connection),),
         basis="two places" if len(connection.places) > 1 else "one place",
         where=(connection.places[0], sender),

@@ -111,6 +111,12 @@ class IcmpError:
         return self.packet.icmp_type == 3 and self.packet.icmp_code in (9, 10, 13)
 
     @property
+    def is_from_itself(self) -> bool:
+        """The host that sent the quoted packet sent the error too, to itself."""
+        sender, _, receiver = self.packet.quoted_by.partition(" > ")
+        return sender == receiver == self.packet.source.ip
+
+    @property
     def is_unreachable(self) -> bool:
         """Destination unreachable, fragmentation needed left out."""
         if ":" in self.packet.source.ip:

@@ -77,10 +77,30 @@ def find_failure(connection: Connection, *, answers_seen: bool) -> Failure | Non
     `answers_seen`: the places that saw it saw answers of any server at all; a capture of SYNs alone shows no failure.
     """
     if not connection.segments:
-        return None
+        return _refused_by_icmp(connection)
     if (connection.syns or connection.syn_acks) and not connection.established:
         return _in_handshake(connection, answers_seen)
-    return _reset(connection) or _silent(connection) or _unanswered_close(connection)
+    return _refused_unseen(connection) or _reset(connection) or _silent(connection) or _unanswered_close(connection)
+
+
+def _refused_unseen(connection: Connection) -> Failure | None:
+    """A RST that answers a SYN which no capture holds: the host's own firewall refused it before it could be captured.
+
+    RFC 9293 section 3.10.7.1: only what has no ACK flag is answered with sequence number 0, and a client sends nothing else without.
+    """
+    answers = [one for one in connection.segments if one.sender == "server" and one.is_reset and one.flags & ACK and one.seq == 0]
+    if len(answers) != len(connection.segments) or not answers[0].packet.is_stateless_reset:
+        return None
+    return Failure(Kind.REFUSED, "a SYN that was not captured was answered with RST", tuple(answers[:1]), answers[0].aligned_ns)
+
+
+def _refused_by_icmp(connection: Connection) -> Failure | None:
+    """ICMP errors that a host sends to itself, and no packet: its own firewall rejects what its programs send, before any capture."""
+    own = [error for error in connection.icmp if error.is_unreachable and error.is_from_itself]
+    if not own:
+        return None
+    symptom = f"the host answers its own packet with an ICMP error (type {own[0].packet.icmp_type}, code {own[0].packet.icmp_code})"
+    return Failure(Kind.PROHIBITED, symptom, (), own[0].aligned_ns)
 
 
 def _in_handshake(connection: Connection, answers_seen: bool) -> Failure | None:

@@ -45,7 +45,19 @@ CLOSED_UNANSWERED = f"""(
     client_last_payload = {HTTP_REQUEST} AND client_payload_last_ns > coalesce(server_payload_last_ns, 0) AND client_fins + server_fins > 0
 )"""
 
-CAN_HAVE_FAILED = f"({HANDSHAKE_UNFINISHED} OR {RESET_WITH_SOMETHING_OPEN} OR {SILENT} OR {CLOSED_UNANSWERED} OR icmp_errors > 0)"
+REFUSED_UNSEEN = "(client_packets = 0 AND server_packets > 0 AND server_packets = server_resets AND server_reset_seq = 0)"
+"""Nothing but RSTs that answer a SYN, which no capture holds."""
+
+REDIRECTED = """(
+    id IN (SELECT y FROM pair WHERE basis = 'numbers of a redirect' UNION SELECT x FROM pair WHERE basis = 'numbers of a redirect')
+    AND (server_resets > 0 OR client_resets > 0)
+)"""
+"""One direction of a connection that its own host redirects, ended by RST: the other direction has what it left open."""
+
+CAN_HAVE_FAILED = (
+    f"({REFUSED_UNSEEN} OR {REDIRECTED} OR {HANDSHAKE_UNFINISHED} OR {RESET_WITH_SOMETHING_OPEN} OR {SILENT} OR {CLOSED_UNANSWERED}"
+    " OR icmp_errors > 0)"
+)
 """SQL over the table `flow`; true for every flow of a failed connection, and for as few others as columns can tell."""
 
 
