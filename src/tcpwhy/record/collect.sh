@@ -399,12 +399,10 @@ collect_rules() {
     fi
 }
 
-# variant NAME: `legacy` or `nft`. Programs before 1.8 name none and are legacy.
+# variant PROGRAM: `legacy` or `nft`, by the version that stands in it. Asking it would not do: `iptables -V` of the nft variant
+# makes the kernel load nfnetlink, and iptables-save before 1.8 knows no -V.
 variant() {
-    case $($limit "$1" -V 2>/dev/null </dev/null) in
-        *nf_tables*) echo nft ;;
-        *) echo legacy ;;
-    esac
+    if grep -q nf_tables "$(command -v "$1")" 2>/dev/null; then echo nft; else echo legacy; fi
 }
 
 # save_family NAME MODULE: the rules of both variants. iptables-save calls modprobe where a table is not there, so only the
@@ -416,7 +414,7 @@ save_family() {
         case $program in
             *-legacy-save) legacy=$program ;;
             *-nft-save) nft=$program ;;
-            *) if [ "$(variant "$1")" = nft ]; then nft=$program; else legacy=${legacy:-$program}; fi ;;
+            *) if [ "$(variant "$program")" = nft ]; then nft=$program; else legacy=${legacy:-$program}; fi ;;
         esac
     done
     if [ ! -e "/proc/net/$2_names" ] && [ "$nf_tables" = no ]; then
