@@ -21,6 +21,8 @@ kernel.modprobe =
 net.ipv4.ip_forward = 0
 net.ipv4.ip_forward = 1
 sysctl: cannot stat /proc/sys/net/x: No such file or directory
+sysctl: unable to open directory "/proc/sys/fs/binfmt_misc/"
+sysctl: something else
 """
 BUSYBOX = "net.ipv4.conf.eth0.5.rp_filter = 2\nnet.ipv6.conf.a.b.c.accept_ra = 0\nnet/ipv4/conf/eth0.7/rp_filter = 1\n"
 
@@ -47,8 +49,10 @@ def test_procps(tmp_path: Path) -> None:
         "net.ipv4.tcp_fastopen_key": 5,
         "net.ipv6.conf.eth0/5.stable_secret": 6,
         "net.ipv4.route.flush": 7,
+        "net.x": 11,
+        "fs.binfmt_misc": 12,
     }
-    assert [piece.source.line for piece in table.unread.pieces] == [11]
+    assert [piece.source.line for piece in table.unread.pieces] == [13]
 
 
 def test_busybox_and_slashes(tmp_path: Path) -> None:

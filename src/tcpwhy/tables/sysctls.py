@@ -48,8 +48,9 @@ class Sysctls:
 FILE = "sysctl.txt"
 
 _LINE = re.compile(r"\s*([^\s=:]+)\s*(?:=|:\s)\s?(.*)")
-_REFUSED = re.compile(r"\s*(?:sysctl|error):.*?\bkey:? ?['\"]([^'\"]+)['\"]")
-"""procps, src/sysctl.c: `sysctl: permission denied on key 'X'`, `sysctl: reading key "X"`, `error: permission denied on key 'X'`."""
+_REFUSED = re.compile(r"\s*(?:sysctl|error):(?:.*?\bkey:? ?['\"]([^'\"]+)['\"]|[^/]*/proc/sys/([^\s\"':]+))")
+"""procps, src/sysctl.c: `sysctl: permission denied on key 'X'`, `sysctl: reading key "X"`, `error: permission denied on key 'X'`, and of
+whole folders `sysctl: unable to open directory "/proc/sys/X/"`."""
 
 _PER_INTERFACE = re.compile(r"(net\.[a-z0-9]+\.(?:conf|neigh)\.)(.+)(\.[^.]+)")
 
@@ -67,7 +68,7 @@ def read_sysctls(state: State) -> Sysctls | None:
         place = dataclasses.replace(source, line=number)
         refused = _REFUSED.match(line[:1000])
         if refused is not None:
-            table.unreadable[canonical(refused.group(1))] = place
+            table.unreadable[canonical(refused[1] or "/" + refused[2].strip("/")).strip(".")] = place
             continue
         found = _LINE.fullmatch(line)
         if found is None or not ("." in found.group(1) or "/" in found.group(1)):
