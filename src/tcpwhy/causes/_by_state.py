@@ -43,7 +43,8 @@ def examine_by_state(
         doubts = doubts_of(last)
         return Open(f"{because}; the state of {last.place} does not tell: {doubts}", (f"{COLLECT} on {last.place}, as root",),
                     packet_exhibits(connection, last), last.place)  # fmt: skip
-    if last is not None and last.fate is Fate.ACCEPTED and last.is_seen and not last.contradiction:
+    rules_known = last is not None and last.host.iptables is not None and last.host.nft is not None
+    if last is not None and rules_known and last.fate is Fate.ACCEPTED and last.is_seen and not last.contradiction:
         return RuledOut(f"by the state of {last.place} the packet comes to a socket there: {_sentence(deciding(last.trace))}")
     return Open(because, (collect,))
 

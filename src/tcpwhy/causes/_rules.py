@@ -115,13 +115,6 @@ def all_rules(host: HostTables) -> list[NamedRule]:
     return found
 
 
-def named(rule: NamedRule) -> tuple[str, ...]:
-    """What matches the rule names (`rpfilter`, `conntrack`, …), in iptables' words."""
-    if rule.iptables is not None:
-        return rule.iptables.matches
-    return tuple(_nft_words(rule.nft.expressions)) if rule.nft is not None else ()
-
-
 def checks_reverse_path(host: HostTables, rule: NamedRule) -> bool:
     """True where a rule drops what fails `-m rpfilter` or nft's `fib saddr . iif oif`, or what such a rule before it did not let go."""
     if rule.iptables is not None:
@@ -132,11 +125,6 @@ def checks_reverse_path(host: HostTables, rule: NamedRule) -> bool:
         before = chain.rules[: chain.rules.index(rule.iptables)] if chain is not None else []
         return any("rpfilter" in other.matches and other.target in ("RETURN", "ACCEPT") for other in before)
     return rule.nft is not None and "fib" in _nft_words(rule.nft.expressions)
-
-
-def looks_at_tracking(rule: NamedRule) -> bool:
-    """True where a rule depends on what conntrack says of a packet: `-m conntrack --ctstate INVALID`, `ct state invalid`."""
-    return bool({"conntrack", "state", "ct"} & set(named(rule)))
 
 
 def _rulesets(host: HostTables) -> tuple[Iptables, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import ipaddress
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tcpwhy.causes._arrivals import Arrival, arrival, own_addresses, tcp_packet, unseen_arrival
 from tcpwhy.causes._counted import Counted, counted, rule_counted
-from tcpwhy.causes._rules import NamedRule, checks_reverse_path, looks_at_tracking, rule_of
+from tcpwhy.causes._rules import NamedRule, checks_reverse_path, rule_of
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.failure import Kind
 from tcpwhy.connections.path import fate as way_of
@@ -219,10 +220,26 @@ def _tracked(connection: Connection, arrived: Arrival, packet: Packet) -> Packet
     segment = arrived.segment
     if segment.opens or arrived.is_own:
         return packet
-    if is_one_sided(connection, arrived.host.name, segment):
-        # net/netfilter/nf_conntrack_proto_tcp.c tcp_conntracks: a SYN-ACK begins nothing; an ACK after a SYN alone is invalid.
-        return dataclasses.replace(packet, ct_state="INVALID", is_reply=False)
-    return packet
+    if not is_one_sided(connection, arrived.host.name, segment):
+        return packet
+    # net/netfilter/nf_conntrack_proto_tcp.c tcp_conntracks: a SYN-ACK begins nothing, an ACK after a SYN alone is invalid; what comes in
+    # mid-connection is taken up as new, unless nf_conntrack_tcp_loose is 0 (tcp_new).
+    sysctls = arrived.host.sysctls
+    loose = sysctls.get("net.netfilter.nf_conntrack_tcp_loose") if sysctls is not None else None
+    began = any(syn.seen_at(arrived.host.name) for syn in connection.syns)
+    taken_up = not segment.is_syn_ack and not began and (loose is None or loose.number != 0)
+    return dataclasses.replace(packet, ct_state="NEW" if taken_up else "INVALID", is_reply=False)
+
+
+def would_pass_if_known(connection: Connection, arrived: Arrival) -> bool:
+    """True where the host would let a packet go on if its conntrack knew the connection: then it is not the packet that it drops."""
+    if not is_one_sided(connection, arrived.host.name, arrived.segment):
+        return False
+    is_reply = arrived.segment.sender == "server"
+    known = [dataclasses.replace(packet, ct_state="ESTABLISHED", is_reply=is_reply) for packet in arrived.packets]
+    host = copy.copy(arrived.host)
+    host.__dict__["conntrack"] = None  # its entry of this connection would say otherwise
+    return all(walk(host, packet).forward.fate in (*PASSED_ON, Fate.ACCEPTED) for packet in known)
 
 
 def is_one_sided(connection: Connection, place: str, segment: Segment) -> bool:
@@ -267,7 +284,7 @@ def _cause(connection: Connection, arrived: Arrival, trace: Trace, rule: NamedRu
         case Fate.DROPPED_BY_RULE:
             if rule is not None and checks_reverse_path(host, rule):
                 return "reverse-path-filter"
-            if rule is not None and looks_at_tracking(rule) and is_one_sided(connection, host.name, segment):
+            if would_pass_if_known(connection, arrived):
                 return "asymmetric-drop"
             return "syn-lost" if segment.opens else "synack-lost" if segment.is_syn_ack else None
         case Fate.REJECTED_BY_RULE | Fate.PROHIBITED:

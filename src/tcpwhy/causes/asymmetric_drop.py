@@ -60,11 +60,12 @@ def _found(connection: Connection, stop: Stop) -> Verdict:
         statement=f"{stop.place} sees only what the {side} sends, and drops it as invalid",
         explanation=(
             f"{stop.place} saw the {side}'s packets and none of the {other}'s: the two directions go different ways. Its conntrack takes "
-            f"them for INVALID, and {described} drops them."
+            f"them for INVALID, or for new ones in mid-connection, and {described} drops them; it would let them pass if it knew the "
+            "connection."
         ),
         exhibits=(*packet_exhibits(connection, stop, "comes in and does not go out"), *state_exhibits(stop)),
         fix=(
             f"send both directions through {stop.place}, or neither: mend the routes (`ip route`, `ip rule`) of the end that goes round it",
-            *((f"or except this traffic before the rule on {stop.place}; `{rule.removal}` removes it",) if rule is not None else ()),
+            f"or let this traffic pass on {stop.place} before the rules that look at conntrack",
         ),
     )
