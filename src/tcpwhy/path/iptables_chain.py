@@ -16,7 +16,7 @@ from tcpwhy.path.trace import Doubt, Stage, Step
 from tcpwhy.tables.iptables import Chain, Iptables, Rule
 from tcpwhy.tables.iptables_options import is_target
 
-MOST_TESTED = 400_000
+MOST_TESTED = 200_000
 """Rules that are tested of one packet in one base chain."""
 
 DEEPEST = 64

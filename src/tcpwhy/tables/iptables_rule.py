@@ -10,7 +10,7 @@ from tcpwhy.evidence.source import Source
 from tcpwhy.tables.iptables_options import EXTENSIONS, GREEDY, OWN, Form, is_target, match_of_protocol
 from tcpwhy.tables.iptables_ruleset import Option, Rule
 
-_WORD = re.compile(r'(?:[^ \t\n"]++|"(?:[^"\\]|\\.)*+")++|"', re.DOTALL)
+_SPACE = " \t\n"
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _COUNTERS = re.compile(r"\[(\d{1,20}):(\d{1,20})\]\s*", re.ASCII)
@@ -33,18 +33,34 @@ def split_words(text: str) -> Words:
     (iptables/xshared.c add_param_to_argv.)
     """
     if '"' not in text:
-        return Words([word for word in text.replace("\t", " ").split(" ") if word], frozenset())
+        return Words(_plain(text), frozenset())
     texts: list[str] = []
     quoted: set[int] = set()
-    for found in _WORD.finditer(text):
-        word = found.group()
-        if word == '"':
+    is_joined = False  # what follows belongs to the last word
+    for place, part in enumerate(_QUOTED.split(text)):
+        if place % 2:
+            value = _ESCAPED.sub(r"\1", part) if "\\" in part else part
+            if is_joined:
+                texts[-1] += value
+            else:
+                texts.append(value)
+            quoted.add(len(texts) - 1)
+            is_joined = True
+            continue
+        closed, opening, _ = part.partition('"')
+        words = _plain(closed)
+        if is_joined and words and closed[0] not in _SPACE:
+            texts[-1] += words.pop(0)
+        texts += words
+        if opening:
             return Words(texts, frozenset(quoted), is_open=True)
-        if '"' in word:
-            quoted.add(len(texts))
-            word = _QUOTED.sub(lambda inner: _ESCAPED.sub(r"\1", inner.group(1)), word)
-        texts.append(word)
+        is_joined = closed[-1] not in _SPACE if closed else is_joined
     return Words(texts, frozenset(quoted))
+
+
+def _plain(text: str) -> list[str]:
+    """Words between white space of ASCII alone: str.split() would part at other characters too."""
+    return [word for word in text.replace("\t", " ").replace("\n", " ").split(" ") if word]
 
 
 def split_counters(line: str) -> tuple[int | None, int | None, str]:
