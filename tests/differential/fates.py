@@ -99,16 +99,17 @@ def _not_arrived(probe: Probe, observation: Observation, rules: RisenRules | Non
         return found | ({Fate.DROPPED_BY_RULE} if observation.error == "EPERM" else set())
     if observation.error and probe.way == "raw":
         own = OF_ERROR.get(observation.error, set())
-        return own | {Fate.REJECTED_BY_RULE} if observation.error == "EPERM" else own | _silent(rules)
+        return own | {Fate.REJECTED_BY_RULE} if observation.error == "EPERM" else own
     if observation.error:
         return OF_ERROR.get(observation.error, set())
-    return _silent(rules)
+    fates = _silent(rules)
+    return fates if observation.has_way_back else fates | {Fate.PROHIBITED, Fate.NO_ROUTE}
 
 
 def _silent(rules: RisenRules | None) -> set[Fate]:
-    if rules is None:
-        return {*WITHOUT_TRACE, Fate.DROPPED_BY_RULE, Fate.REJECTED_BY_RULE}
     fates = set(WITHOUT_TRACE)
+    if rules is None:
+        return fates | {Fate.DROPPED_BY_RULE, Fate.REJECTED_BY_RULE}
     if rules.has_nat or rules.has_drop:
         fates.add(Fate.DROPPED_BY_RULE)
     return fates | {Fate.REJECTED_BY_RULE}
@@ -117,6 +118,7 @@ def _silent(rules: RisenRules | None) -> set[Fate]:
 _OF_COUNTER = {
     "TcpExtIPReversePathFilter": {Fate.REVERSE_PATH},
     "IcmpOutTimeExcds": {Fate.TTL_EXPIRED},
+    "IpInHdrErrors": {Fate.TTL_EXPIRED},
     "IcmpOutDestUnreachs": {Fate.NO_ROUTE, Fate.PROHIBITED, Fate.REJECTED_BY_RULE, Fate.NO_REAL_SERVER},
     "IpInAddrErrors": {Fate.NOT_FORWARDING},
     "IpExtInNoRoutes": {Fate.NO_ROUTE, Fate.NOT_FORWARDING},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 from tests.differential import places
 from tests.differential.configuration import WIRES, Configuration, Probe
@@ -11,6 +12,9 @@ from tests.differential.nft_text import random_nft
 
 FIRST_PORT = 20000
 """Source ports count up from here, so that each probe begins a connection of its own."""
+
+MOST_OF_A_SOURCE = 4
+"""Probes from one address: the kernel answers five errors to each, then one a second (route.c ip_error(), ip_rt_error_burst)."""
 
 
 def generate(seed: int, count: int, *, has_nft: bool, has_users: bool = True) -> Configuration:
@@ -29,7 +33,13 @@ def generate(seed: int, count: int, *, has_nft: bool, has_users: bool = True) ->
         listener = (chance.choice(["0.0.0.0", "0.0.0.0", "127.0.0.1", *local]), chance.choice(places.PORTS))
         if all(other[1] != listener[1] for other in configuration.listeners):
             configuration.listeners.append(listener)
-    configuration.probes = [_probe(chance, number, local, has_users) for number in range(count)]
+    sources: Counter[str] = Counter()
+    for number in range(count):
+        probe = _probe(chance, number, local, has_users)
+        while probe.way == "wire" and sources[probe.source] >= MOST_OF_A_SOURCE and probe.source not in local:
+            probe = _probe(chance, number, local, has_users)
+        sources[probe.source] += 1
+        configuration.probes.append(probe)
     return configuration
 
 

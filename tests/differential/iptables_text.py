@@ -109,7 +109,7 @@ def _rule(chance: random.Random, place: Place, below: list[Place]) -> str:
 
 
 def _negated(chance: random.Random, text: str) -> str:
-    return f"! {text}" if chance.random() < 0.2 else text
+    return f"! {text}" if chance.random() < 0.2 and "0.0.0.0/0" not in text else text
 
 
 def _masked(chance: random.Random) -> str:

@@ -34,12 +34,16 @@ class _Ruleset:
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
+        self.family = "inet"
         self.rules = 0
 
     def rule(self, words: str, verdict: str) -> str:
         """A line of a chain. The comment tells the rule again, for handles are given by the kernel."""
         self.rules += 1
-        return f'    {words} counter {verdict} comment "r{self.rules}"'.replace("  counter", " counter")
+        if self.family == "ip":  # these words are of inet tables alone (nft(8))
+            words = words.replace("meta nfproto ipv4", "")
+            verdict = verdict.replace("nat ip to", "nat to").replace("icmpx type", "icmp type")
+        return f'    {words} counter {verdict} comment "r{self.rules}"'
 
 
 def random_nft(chance: random.Random) -> str:
@@ -50,7 +54,8 @@ def random_nft(chance: random.Random) -> str:
 
 def _table(ruleset: _Ruleset, name: str) -> str:
     chance = ruleset.chance
-    lines = [f"table {chance.choice(('inet', 'ip'))} {name} {{"]
+    ruleset.family = chance.choice(("inet", "ip"))
+    lines = [f"table {ruleset.family} {name} {{"]
     ports = ", ".join(str(port) for port in sorted(chance.sample(places.PORTS, 3)))
     networks = ", ".join(
         chance.choice((("10.1.0.0/24", "10.11.0.0/16"), ("10.9.0.1", "10.2.0.64/26"), ("10.1.0.70-10.1.0.90", "10.50.0.0/16")))
@@ -87,10 +92,11 @@ def _table(ruleset: _Ruleset, name: str) -> str:
 
 def _rule(ruleset: _Ruleset, hooks: frozenset[str], below: list[str], *, is_nat: bool) -> str:
     chance = ruleset.chance
-    protocol = chance.choices(("tcp", ""), (5, 4))[0]
+    verdict = _verdict(chance, hooks, below, is_nat=is_nat)
+    protocol = "tcp" if "tcp" in verdict else chance.choices(("tcp", ""), (5, 4))[0]
     builders: list[Callable[[], str]] = [
-        lambda: f"ip saddr {_maybe_not(chance)}{chance.choice(places.NETWORKS)}",
-        lambda: f"ip daddr {_maybe_not(chance)}{chance.choice(places.NETWORKS)}",
+        lambda: f"ip saddr {_maybe_not(chance)}{chance.choice(places.NETWORKS[:-1])}",
+        lambda: f"ip daddr {_maybe_not(chance)}{chance.choice(places.NETWORKS[:-1])}",
         lambda: f"ip {chance.choice(('saddr', 'daddr'))} {_maybe_not(chance)}@networks",
         lambda: f"ip {chance.choice(('saddr', 'daddr'))} {_maybe_not(chance)}{{ 10.1.0.77, 10.2.0.0/24, 10.9.0.1-10.9.0.3 }}",
         lambda: f"ip daddr {_maybe_not(chance)}10.1.0.0-10.2.0.100",
@@ -98,7 +104,6 @@ def _rule(ruleset: _Ruleset, hooks: frozenset[str], below: list[str], *, is_nat:
         lambda: f"ct state {chance.choice(('new', 'established,related', 'invalid', 'untracked', '{ new, untracked }', '!= new'))}",
         lambda: f"ct {chance.choice(('direction original', 'direction reply', 'status dnat', 'status snat', 'mark 0x1', 'mark != 0x0'))}",
         lambda: f"ct original ip daddr {chance.choice(places.NETWORKS[:-1])}",
-        lambda: f"meta l4proto {chance.choice(('tcp', 'udp', '{ tcp, udp }', '!= tcp'))}",
         lambda: f"ip ttl {chance.choice(('64', '> 2', '{ 1, 2 }'))}",
         lambda: f"ip dscp {chance.choice(('cs1', 'ef', '!= cs0'))}",
         lambda: "meta nfproto ipv4",
@@ -127,9 +132,10 @@ def _rule(ruleset: _Ruleset, hooks: frozenset[str], below: list[str], *, is_nat:
             lambda: "ip daddr . tcp dport { 10.1.0.1 . 80, 10.9.0.1 . 443, 10.2.0.77 . 80 }",
         ] * 2
     else:
+        builders.append(lambda: f"meta l4proto {chance.choice(('tcp', 'udp', '{ tcp, udp }', '!= tcp'))}")
         builders.append(lambda: f"th dport {chance.choice(('80', '{ 53, 443 }', '> 1024'))}")
     words = [build() for build in chance.sample(builders, chance.choice((0, 1, 1, 2, 2)))]
-    return ruleset.rule(" ".join(words), _verdict(chance, hooks, below, is_nat=is_nat))
+    return ruleset.rule(" ".join(words), verdict)
 
 
 def _maybe_not(chance: random.Random) -> str:

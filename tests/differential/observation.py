@@ -34,6 +34,8 @@ class Observation:
     """What rose, by nstat's names."""
     error: str = ""
     """The name of the errno that the sender got, of the host's own packets."""
+    has_way_back: bool = True
+    """False where the host has no route to the probe's source, so that no ICMP error could be sent."""
     risen: list[int] | None = None
     """Lines of iptables-save.txt whose packet counters rose; None where rules were not counted."""
     risen_nft: list[str] | None = None
@@ -58,6 +60,7 @@ class Observation:
         parts += [f"left by {one.interface}: {one.packet} ttl {one.packet.ttl}" for one in self.left]
         parts += [f"answer by {one.interface}: {one.packet}" for one in self.answers]
         parts += [f"sender got {self.error}"] if self.error else []
+        parts += [] if self.has_way_back else ["the host has no route to its source"]
         parts += ["counters: " + ", ".join(f"{name} +{count}" for name, count in self.counters.items())] if self.counters else []
         parts += [f"lines of iptables-save.txt that counted: {self.risen}"] if self.risen else []
         parts += [f"nft rules that counted: {self.risen_nft}"] if self.risen_nft else []

@@ -33,7 +33,7 @@ def behind(chance: random.Random, interface: str) -> str:
 
 def beside(chance: random.Random, interface: str) -> str:
     """An address of a neighbour on the cable."""
-    return f"10.{WIRES.index(interface) + 1}.0.{chance.choice((77, 78, 130, 201))}"
+    return f"10.{WIRES.index(interface) + 1}.0.{chance.choice((77, 77, 78, chance.randrange(60, 250), chance.randrange(60, 250)))}"
 
 
 def strange(chance: random.Random) -> str:

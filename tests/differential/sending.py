@@ -52,6 +52,7 @@ def sent_raw(probe: Probe) -> Iterator[str]:
         sender.setsockopt(socket.SOL_SOCKET, SO_MARK, probe.mark)
         sender.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
         sender.setsockopt(socket.SOL_IP, socket.IP_TOS, probe.dscp << 2)
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         error = ""
         try:
             sender.bind((probe.source, 0))  # a raw socket's route is asked for with the address that it is bound to (raw.c raw_sendmsg)
