@@ -19,6 +19,8 @@ SYNCHRONIZED = frozenset(
 def deliver(way: Way, host: HostTables, settings: Settings) -> list[Ending]:
     """What the transport layer does with the packet (net/ipv4/tcp_ipv4.c tcp_v4_rcv, net/ipv4/udp.c, net/ipv4/icmp.c)."""
     packet = way.packet
+    if packet.protocol == "tcp" and way.is_broadcast:
+        return [Ending(way.step(Stage.SOCKET, "TCP to a broadcast address: dropped without an answer"), Fate.REFUSED)]
     if packet.protocol == "tcp":
         return _deliver_tcp(way, host)
     if packet.protocol in ("icmp", "icmpv6"):

@@ -10,7 +10,8 @@ from tcpwhy.evidence.source import Source
 from tcpwhy.path.balancing import Balancing
 from tcpwhy.path.delivery import deliver, find_socket
 from tcpwhy.path.netfilter import Netfilter, bounded
-from tcpwhy.path.packet import Address, Packet
+from tcpwhy.path.own_source import source_towards
+from tcpwhy.path.packet import Packet
 from tcpwhy.path.passage import Hook, Surroundings
 from tcpwhy.path.routing import ERRORS, LOOPBACK, Answer, Query, Routing, query_of
 from tcpwhy.path.settings import Settings
@@ -42,13 +43,15 @@ ERROR_FATES = {
 class Engine:
     """One host and family; `made` are connections that conntrack knows beside the collected ones."""
 
-    def __init__(self, host: HostTables, version: int, made: Iterable[Binding] = (), *, is_answer: bool = False) -> None:
+    def __init__(
+        self, host: HostTables, version: int, made: Iterable[Binding] = (), *, is_answer: bool = False, attached: Binding | None = None
+    ) -> None:
         self.host = host
         self.version = version
         self.is_answer = is_answer
         self.settings = Settings(host, version)
         self.routing = Routing(host, version)
-        self.tracking = Tracking(host, self.settings, made)
+        self.tracking = Tracking(host, self.settings, made, attached)
         self.netfilter = Netfilter(host, version, self.tracking, self._around)
         self.balancing = Balancing(host, self.settings, self.routing.is_local, self._send_on)
         if self.balancing.is_active and not is_answer:
@@ -106,10 +109,11 @@ class Engine:
 
     def _unknown_rules(self, way: Way) -> list[Onward]:
         """Where no rules were collected, one may interfere."""
-        if self.netfilter.is_collected:
+        unseen = self.netfilter.unseen
+        if self.netfilter.is_collected and not unseen:
             return [way]
         name = "iptables-save.txt" if self.version == 4 else "ip6tables-save.txt"
-        doubt = Doubt(None, name, "no packet filter rules were collected", "no rule interferes")
+        doubt = Doubt(None, name, unseen or "no packet filter rules were collected", "no rule interferes")
         other = dataclasses.replace(doubt, assumed="a rule drops, rejects or translates it")
         return [
             dataclasses.replace(way, doubts=(*way.doubts, doubt)),
@@ -124,11 +128,13 @@ class Engine:
             step = way.step(Stage.SOURCE_CHECK, wrong.text, sources=wrong.sources, rule=wrong.rule, doubts=wrong.doubts)
             return [Ending(step, wrong.fate)]
         if packet.version == 4 and int(packet.destination) == 0xFFFFFFFF:
-            return self._local_in(way.step(Stage.ROUTE, "a broadcast: for this host too"), depth)
+            broadcast = dataclasses.replace(way, is_broadcast=True)
+            return self._local_in(broadcast.step(Stage.ROUTE, "a broadcast: for this host too"), depth)
         results: list[Onward] = []
         for answer in self.routing.lookup(query_of(packet, in_interface=packet.in_interface)):
             routed = way.step(Stage.ROUTE, _route_text(answer, packet), sources=_sources(answer), rule=_rule(answer), doubts=answer.doubts)
             if answer.type in ("local", "broadcast", "anycast"):
+                routed = dataclasses.replace(routed, is_broadcast=answer.type == "broadcast")
                 results += self._checked(routed, "", lambda one: self._local_in(one, depth))
             elif answer.type == "multicast" or packet.destination.is_multicast:
                 results.append(Ending(routed, Fate.HANDED_OVER))
@@ -236,8 +242,18 @@ class Engine:
                 moved = dataclasses.replace(routed.packet, out_interface=LOOPBACK)
                 results.append(dataclasses.replace(routed, packet=moved, gateway=None, is_local=True))
             else:
-                results += [dataclasses.replace(one, is_local=False) for one in _by_hop(routed, answer)]
+                results += [self._source_in_order(one) for one in _by_hop(routed, answer)]
         return results
+
+    def _source_in_order(self, way: Way) -> Onward:
+        """A loopback address leaves by no other interface than lo (net/ipv4/route.c __mkroute_output: EINVAL)."""
+        packet = way.packet
+        if packet.version == 4 and packet.source.is_loopback:
+            localnet = self.settings.either("route_localnet", packet.out_interface)
+            if not localnet.number:
+                text = f"{packet.source} may not leave by {packet.out_interface}: route_localnet is off there"
+                return Ending(way.step(Stage.SOURCE_CHECK, text, sources=localnet.sources, rule=localnet.text), Fate.MARTIAN_SOURCE)
+        return dataclasses.replace(way, is_local=False)
 
     def _out(self, way: Way) -> list[Onward]:
         return self._each(self.netfilter.run("OUTPUT", way, reroute=self._route_out), lambda one: self._leave(one, Fate.SENT))
@@ -258,7 +274,9 @@ class Engine:
                 continue
             for one in _by_hop(routed, answer):
                 if how == "TUN":
-                    one = dataclasses.replace(one, packet=dataclasses.replace(one.packet, source=self._own_source(answer, one)))
+                    # The outside has the director's own address towards the real server (ip_vs_xmit.c __ip_vs_get_out_rt).
+                    source = source_towards(self.host, packet.destination) or packet.source
+                    one = dataclasses.replace(one, packet=dataclasses.replace(one.packet, source=source))
                 bound = dataclasses.replace(one, destination_bound=True)
                 results += self._each(self._balanced_output(bound), lambda passed: self._leave(passed, Fate.SENT))
         return results
@@ -267,15 +285,6 @@ class Engine:
         """OUTPUT of a packet that IPVS has taken: its own hooks let it pass (skb->ipvs_property)."""
         plain = Netfilter(self.host, self.version, self.tracking, self._around)
         return plain.run("OUTPUT", way, on_loopback=True)
-
-    def _own_source(self, answer: Answer, way: Way) -> Address:
-        """The director's address towards the real server: the route's, else the interface's first."""
-        if answer.route is not None and answer.route.preferred_source:
-            return ipaddress.ip_address(answer.route.preferred_source)
-        if self.host.addresses is not None:
-            for entry in self.host.addresses.of_interface(way.packet.out_interface, way.packet.destination.version):
-                return ipaddress.ip_address(entry.ip.partition("%")[0])
-        return way.packet.source
 
     def _leave(self, way: Way, fate: Fate) -> list[Onward]:
         """POSTROUTING, and the wire; or lo, and in again."""

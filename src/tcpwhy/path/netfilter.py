@@ -61,6 +61,14 @@ class Netfilter:
         rulesets = self.host.iptables if self.version == 4 else self.host.ip6tables
         return rulesets is not None or self.host.nft is not None
 
+    @property
+    def unseen(self) -> str:
+        """Why rules are known to be missing, although some were collected; empty where none are."""
+        rulesets = (self.host.iptables if self.version == 4 else self.host.ip6tables) or ()
+        if any(ruleset.variant == "legacy" for ruleset in rulesets):
+            return ""
+        return next((ruleset.unseen_legacy for ruleset in rulesets if ruleset.unseen_legacy), "")
+
     def hook_in(self, hook: Hook, priority: int, function: Callable[[Way], list[Onward]]) -> None:
         """Hooks a function of the kernel's own in, such as IPVS."""
         self._balance.setdefault(hook, []).append((priority, function))
@@ -81,11 +89,14 @@ class Netfilter:
                         ended.append(onward)
                     elif reroute is not None and _needs_route(entry.kind, way.packet, onward.packet):
                         for moved in reroute(onward):
-                            (ended if isinstance(moved, Ending) else following).append(moved)  # type: ignore[arg-type]
+                            if isinstance(moved, Ending):
+                                ended.append(moved)
+                            else:
+                                following.append(_as_before(moved, way.packet.out_interface))
                     else:
                         following.append(onward)
             current = bounded(following, ended)
-        return [*ended, *current]
+        return [*ended, *map(_as_routed, current)]
 
     def _at(self, hook: Hook) -> list[_Entry]:
         if hook not in self._entries:
@@ -195,6 +206,18 @@ def _run_chain(nft: Nft, chain: NftChain, around: Surroundings, packet: Packet) 
     from tcpwhy.path.nft_chain import run_nft
 
     return run_nft(nft, chain, packet, around)
+
+
+def _as_before(way: Way, out_interface: str) -> Way:
+    """A way with a new route, as the hook's further chains see it: with the interface that it had when the hook began."""
+    shown = dataclasses.replace(way.packet, out_interface=out_interface)
+    return dataclasses.replace(way, packet=shown, new_out_interface=way.packet.out_interface)
+
+
+def _as_routed(way: Way) -> Way:
+    if way.new_out_interface is None:
+        return way
+    return dataclasses.replace(way, packet=dataclasses.replace(way.packet, out_interface=way.new_out_interface), new_out_interface=None)
 
 
 def _needs_route(kind: Kind, before: Packet, after: Packet) -> bool:

@@ -74,11 +74,11 @@ class Look:
         return Name(packet.out_interface) if packet.out_interface else Unknown("the interface by which it leaves is not known")
 
     def _interface_type(self, name: Value) -> Value:
-        """include/uapi/linux/if_arp.h ARPHRD_*, by ip's names of them; 0 without an interface."""
+        """include/uapi/linux/if_arp.h ARPHRD_*, by ip's names of them; without an interface the rule is left."""
         if not isinstance(name, Name):
             return name
         if not name.value:
-            return Number(0, types.INTERFACE_TYPE)
+            return ABSENT
         links = self.around.host.links
         link = links.get(name.value) if links is not None else None
         kind = link.details.get("link_type") if link is not None else None

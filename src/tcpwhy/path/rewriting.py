@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 
+from tcpwhy.path.own_source import select_address
 from tcpwhy.path.packet import Address, Packet
 from tcpwhy.path.passage import Hook, Nat, Surroundings
 from tcpwhy.path.trace import Doubt, Fate, Stage
@@ -82,13 +83,8 @@ def _addresses(nat: Nat, hook: Hook, way: Way, host: HostTables) -> tuple[list[A
     entries = host.addresses.of_interface(interface, packet.version)
     if nat.kind == "REDIRECT":
         return ([_address(entries[0])], ()) if entries else (None, ())
-    # net/ipv4/devinet.c inet_select_addr: the next hop's network first, then any primary address; another interface's where there is none.
-    towards = way.gateway or packet.destination
-    primary = [entry for entry in entries if not entry.is_secondary and entry.scope != "host"]
-    others = [entry for entry in host.addresses.entries if entry.scope == "global" and (":" in entry.ip) == (packet.version == 6)]
-    near = [entry for entry in primary if towards in ipaddress.ip_network(f"{_address(entry)}/{entry.prefix_length}", strict=False)]
-    chosen = near or primary or others
-    return ([_address(chosen[0])], ()) if chosen else (None, ())
+    chosen = select_address(host.addresses, interface, way.gateway or packet.destination)
+    return (None, ()) if chosen is None else ([chosen], ())
 
 
 def _address(entry: OwnAddress) -> Address:

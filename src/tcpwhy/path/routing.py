@@ -119,7 +119,7 @@ class Routing:
             return [self._without_routes(query)]
         found: list[Answer] = []
         self._follow(self._rule_list(), 0, query, (), found, 0)
-        return found[:MOST_ANSWERS] or [Answer("none", None, None)]
+        return found[:MOST_ANSWERS] or [self._nothing(())]
 
     def type_of(self, address: Address, interface: str = "") -> str | None:
         """LOCAL, UNICAST, BROADCAST, MULTICAST, … of an address (net/ipv4/devinet.c inet_dev_addr_type); None where it is not known."""
@@ -198,7 +198,16 @@ class Routing:
             if answer is not None:
                 found.append(dataclasses.replace(answer, doubts=(*doubts, *answer.doubts)))
                 return
-        found.append(Answer("none", None, None, doubts))
+        found.append(self._nothing(doubts))
+
+    def _nothing(self, doubts: tuple[Doubt, ...]) -> Answer:
+        """No route; where lines were not understood, one of them may be it."""
+        for table, name in ((self.routes, "routes"), (self.rules, "rules")):
+            if table is not None and table.unread.count:
+                piece = table.unread.pieces[0]
+                doubt = Doubt(piece.source, piece.text, f"{table.unread.count} of the {name} could not be understood", "none of them is it")
+                return Answer("unknown", None, None, (*doubts, doubt))
+        return Answer("none", None, None, doubts)
 
     def _table_of(self, rule: PolicyRule, query: Query) -> str:
         if not rule.is_l3mdev:
@@ -302,7 +311,10 @@ def vrf_table(host: HostTables, interface: str) -> str:
 
 
 def query_of(packet: Packet, *, in_interface: str, uid_known: bool = True) -> Query:
-    """The lookup for a packet's own destination."""
+    """The lookup for a packet's own destination.
+
+    A packet that came in belongs to the namespace's root for `ip rule … uidrange` (net/ipv4/route.c ip_route_input_slow: sock_net_uid).
+    """
     return Query(
         destination=packet.destination,
         source=packet.source,
@@ -312,6 +324,6 @@ def query_of(packet: Packet, *, in_interface: str, uid_known: bool = True) -> Qu
         protocol=packet.protocol,
         source_port=packet.source_port,
         destination_port=packet.destination_port,
-        uid=packet.uid,
-        is_uid_known=uid_known,
+        uid=packet.uid if packet.is_from_here else 0,
+        is_uid_known=uid_known or not packet.is_from_here,
     )

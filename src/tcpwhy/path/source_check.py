@@ -69,7 +69,7 @@ def _with_value(
         text = f"rp_filter is 0 for {interface}: any source passes"
         return [SourceCheck(None, text, effective.text, effective.sources, doubts)]
     outcomes = []
-    for reverse in _reverse(packet, routing, settings):
+    for reverse in _reverse(packet, routing, settings, out_interface):
         mine = (*doubts, *reverse.doubts)
         sources = (*effective.sources, *reverse.sources)
         if reverse.is_invalid:
@@ -113,7 +113,8 @@ def _unlike(
     return [SourceCheck(None, f"{reverse.text}; rp_filter {rpf} (loose) is content with any route back", counted, sources, doubts)]
 
 
-def _reverse(packet: Packet, routing: Routing, settings: Settings) -> list[_Reverse]:
+def _reverse(packet: Packet, routing: Routing, settings: Settings, out_interface: str) -> list[_Reverse]:
+    """The lookup of the source: as a packet that came by the outgoing interface, or by lo for local delivery, of the root's uid."""
     interface = packet.in_interface
     valid_mark = settings.either("src_valid_mark", interface)
     accept_local = settings.either("accept_local", interface)
@@ -123,7 +124,8 @@ def _reverse(packet: Packet, routing: Routing, settings: Settings) -> list[_Reve
         query = Query(
             destination=packet.source,
             source=packet.destination,
-            in_interface=LOOPBACK,
+            in_interface=out_interface or LOOPBACK,
+            uid=0,
             mark=mark,
             dscp=packet.dscp,
             protocol=packet.protocol,
@@ -181,9 +183,10 @@ def martian(packet: Packet, settings: Settings) -> SourceCheck | None:
     source, destination, interface = packet.source, packet.destination, packet.in_interface
     if interface == LOOPBACK:
         return None
-    if source.is_multicast or (packet.version == 4 and (int(source) == 0xFFFFFFFF or int(source) >> 24 == 0)):
+    if source.is_multicast or (packet.version == 4 and int(source) in (0, 0xFFFFFFFF) and not (int(source) == int(destination) == 0)):
+        # Since Linux 5.3 only 0.0.0.0 itself of 0/8 (include/linux/in.h ipv4_is_zeronet).
         return SourceCheck(Fate.MARTIAN_SOURCE, f"{source} cannot be a source", "", ())
-    if packet.version == 4 and int(destination) >> 24 == 0 and int(destination):
+    if packet.version == 4 and int(destination) == 0 and int(source) != 0:
         return SourceCheck(Fate.MARTIAN_DESTINATION, f"{destination} cannot be a destination", "", ())
     for address, fate in ((destination, Fate.MARTIAN_DESTINATION), (source, Fate.MARTIAN_SOURCE)):
         if address.is_loopback:

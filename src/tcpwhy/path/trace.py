@@ -25,7 +25,7 @@ class Fate(enum.Enum):
         "accepted",
         "Local delivery, and a socket takes it: an established one, or a listener whose queue is not full; or the kernel answers a ping.",
     )
-    REFUSED = ("refused", "Local delivery, and no socket for it: TCP answers RST, UDP answers ICMP port unreachable.")
+    REFUSED = ("refused", "Local delivery, and no socket for it: TCP answers RST (not to a broadcast), UDP answers ICMP port unreachable.")
     QUEUE_FULL = ("queue-full", "A SYN for a listener whose accept queue was full when the snapshot was taken (Recv-Q > Send-Q).")
     FORWARDED = ("forwarded", "Not for this host: routed, let pass, and sent on by an interface.")
     SENT = ("sent", "Of the host itself, or sent on by IPVS: it leaves by an interface.")
@@ -40,9 +40,12 @@ class Fate(enum.Enum):
     )
     MARTIAN_SOURCE = (
         "martian-source",
-        "Its source is an address of this host (and accept_local is off), a broadcast, a multicast, 0/8, or loopback from outside.",
+        "Its source is an own address (without accept_local), a broadcast, a multicast, 0.0.0.0, or loopback on another interface.",
     )
-    MARTIAN_DESTINATION = ("martian-destination", "Its destination is loopback from outside, without route_localnet.")
+    MARTIAN_DESTINATION = (
+        "martian-destination",
+        "Its destination is loopback from outside without route_localnet, or 0.0.0.0.",
+    )
     NOT_FORWARDING = ("not-forwarding", "Not for this host, and forwarding is off: dropped, IpInAddrErrors rises.")
     NO_ROUTE = (
         "no-route",

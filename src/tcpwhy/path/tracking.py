@@ -23,8 +23,12 @@ ICMP_QUERIES = {"icmp": (8, 13, 15, 17), "icmpv6": (128, 139)}
 class Tracking:
     """The connections that one host tracks."""
 
-    def __init__(self, host: HostTables, settings: Settings, made: Iterable[Binding] = ()) -> None:
-        """`made`: connections that the walk itself began, for the walk of an answer."""
+    def __init__(self, host: HostTables, settings: Settings, made: Iterable[Binding] = (), attached: Binding | None = None) -> None:
+        """`made`: connections that the walk itself began, for the walk of an answer.
+
+        `attached`: the connection that what REJECT sends is given at once (net/netfilter/core.c nf_ct_attach).
+        """
+        self.attached = attached
         self.host = host
         self.settings = settings
         self.made = tuple(made)
@@ -32,6 +36,8 @@ class Tracking:
     def begin(self, way: Way) -> list[Way]:
         """The packet meets conntrack (net/netfilter/nf_conntrack_core.c nf_conntrack_in): its state, and the entry that it belongs to."""
         packet = way.packet
+        if self.attached is not None:
+            return [self._related(way, self.attached)]
         if not packet.ct_is_tracked:
             untracked = dataclasses.replace(packet, ct_state="UNTRACKED", ct_original=None)
             return [way.step(Stage.CONNTRACK, "conntrack leaves it alone: a rule said notrack", packet=untracked)]
@@ -64,6 +70,20 @@ class Tracking:
         sources = () if binding.source is None else (binding.source,)
         text = f"conntrack knows the connection: {packet.ct_state}" + (", this is its reply direction" if is_reply else "")
         return dataclasses.replace(way.step(Stage.CONNTRACK, text, sources=sources, packet=packet), confirmed=binding)
+
+    def _related(self, way: Way, binding: Binding) -> Way:
+        """An answer of the host's own about a packet (nf_conntrack_core.c nf_conntrack_attach: IP_CT_RELATED_REPLY)."""
+        packet = dataclasses.replace(
+            way.packet,
+            ct_state="RELATED",
+            ct_is_tracked=True,
+            ct_original=binding.original,
+            ct_is_dnat=binding.is_dnat,
+            ct_is_snat=binding.is_snat,
+            is_reply=True,
+        )
+        step = way.step(Stage.CONNTRACK, "it belongs to the connection that it answers: RELATED", packet=packet)
+        return dataclasses.replace(step, confirmed=binding)
 
     def _unknown(self, way: Way, own: CtTuple) -> list[Way]:
         """No entry: NEW, or INVALID for what cannot begin a connection."""
@@ -127,6 +147,8 @@ def translate(way: Way, hook: str) -> Way:
     packet = way.packet
     if binding is None or packet.ct_state in ("INVALID", "UNTRACKED"):
         return way
+    if packet.destination_port is None:
+        return _translate_addresses(way, hook, binding)
     target = inverted(binding.original) if packet.is_reply else inverted(binding.reply)
     sources = () if binding.source is None else (binding.source,)
     if hook in ("PREROUTING", "OUTPUT"):
@@ -138,3 +160,17 @@ def translate(way: Way, hook: str) -> Way:
             return way
         after = dataclasses.replace(packet, source=target.source, source_port=target.source_port)
     return way.step(Stage.NAT, "translated as conntrack remembers the connection", hook=hook, sources=sources, packet=after)
+
+
+def _translate_addresses(way: Way, hook: str, binding: Binding) -> Way:
+    """The same of a packet without ports: the outside of an ICMP error (nf_nat_core.c nf_nat_icmp_reply_translation)."""
+    packet = way.packet
+    target = inverted(binding.original) if packet.is_reply else inverted(binding.reply)
+    changes_destination = hook in ("PREROUTING", "OUTPUT")
+    if not (binding.is_snat if changes_destination == packet.is_reply else binding.is_dnat):
+        return way
+    if changes_destination:
+        after = dataclasses.replace(packet, destination=target.destination)
+    else:
+        after = dataclasses.replace(packet, source=target.source)
+    return way if after == packet else way.step(Stage.NAT, "translated as the connection that it speaks of", hook=hook, packet=after)

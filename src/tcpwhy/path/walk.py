@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from tcpwhy.path.engine import Engine
+from tcpwhy.path.own_source import source_towards
 from tcpwhy.path.packet import Packet
 from tcpwhy.path.trace import Doubt, Fate, Trace, Walk
 from tcpwhy.path.way import Binding, Ending, inverted, tuple_of
@@ -38,9 +39,11 @@ def _answer_walk(host: HostTables, packet: Packet, endings: Sequence[Ending], fo
     own = way.packet.ct_original or tuple_of(way.packet)
     binding = way.confirmed or way.binding or Binding(own, inverted(own))
     if forward.fate in ANSWERED:
-        if ending.answer is None:
+        if ending.answer is None or way.is_broadcast:
             return None
         answer = ending.answer
+        if forward.fate is Fate.REJECTED_BY_RULE:
+            return _rejection_walk(host, ending, answer, binding)
     elif forward.fate in PASSED_ON:
         end = way.packet
         if end.encapsulated is not None or end.ct_state == "UNTRACKED" or end.protocol not in ("tcp", "udp"):
@@ -59,6 +62,18 @@ def _answer_walk(host: HostTables, packet: Packet, endings: Sequence[Ending], fo
     known = dataclasses.replace(binding, has_reply=True)
     engine = Engine(host, answer.version, (known,) if answer.protocol == packet.protocol else (), is_answer=True)
     return _conclude(answer, engine.go(answer))
+
+
+def _rejection_walk(host: HostTables, ending: Ending, answer: Packet, binding: Binding) -> Trace:
+    """What REJECT sends belongs to the packet's connection from the start, where that has one."""
+    way = ending.way
+    if answer.destination_port is None and not (way.steps and way.steps[-1].hook == "INPUT"):
+        # net/ipv4/icmp.c __icmp_send: of a packet that is not for this host, the source is what the way to its sender chooses.
+        source = source_towards(host, way.packet.source)
+        answer = answer if source is None else dataclasses.replace(answer, source=source)
+    attached = None if way.packet.ct_state in (None, "INVALID", "UNTRACKED") else binding
+    answer = dataclasses.replace(answer, ct_mark=way.packet.ct_mark if attached is not None else 0)
+    return _conclude(answer, Engine(host, answer.version, is_answer=True, attached=attached).go(answer))
 
 
 def _conclude(packet: Packet, endings: Sequence[Ending]) -> Trace:

@@ -48,6 +48,10 @@ class Way:
     """What TPROXY chose."""
     gateway: Address | None = None
     """The next hop, where the destination is not on the link itself."""
+    is_broadcast: bool = False
+    """Routed as a broadcast: nothing is answered to it."""
+    new_out_interface: str | None = None
+    """In OUTPUT, where a rule's change found another route: rules of this hook still see the first (nf_hook_state.out)."""
     is_local: bool = False
     """An own packet of the host for the host itself: it goes by lo."""
 
