@@ -23,7 +23,7 @@ MOST_PROBES = 12
 
 
 def probes(host: HostTables, rule: NamedRule) -> list[tuple[str, Packet]]:
-    """SYNs of the host's own and arriving ones, each with the `ip:port` that it asks for; none for a rule that turns nothing."""
+    """SYNs of the host's own and arriving ones, each with what it asks for; none for a rule that turns nothing."""
     if not _turns(rule):
         return []
     version = 6 if (rule.iptables is not None and "ip6tables" in rule.removal) or rule.table.startswith("ip6 ") else 4
@@ -32,15 +32,35 @@ def probes(host: HostTables, rule: NamedRule) -> list[tuple[str, Packet]]:
     for ip in addresses or [ANYWHERE[version]]:
         for port in ports or [80]:
             shown = f"[{ip}]:{port}" if version == 6 else f"{ip}:{port}"
+            if not addresses:
+                shown = f"any address (port {port})" if ports else "any address and port"
             found += [(shown, packet) for packet in _packets(host, ip, port, version)]
     if not addresses:
         own = [one for one in (host.addresses.entries if host.addresses is not None else []) if _is_outward(one.ip, version)]
         for address in own[:2]:
-            for port in ports or [80]:
+            for port in ports or _served(host, address.ip):
                 shown = f"[{address.ip}]:{port}" if version == 6 else f"{address.ip}:{port}"
                 arriving = _syn(CLIENT[version], ipaddress.ip_address(address.ip), port, address.interface)
                 found.append((shown, arriving))
     return found[:MOST_PROBES]
+
+
+def _served(host: HostTables, ip: str) -> list[int]:
+    """Ports on which programs of the host wait for others, but those to which rules turn: a proxy's own port is no service."""
+    targets = {port for rule in all_rules(host) if _turns(rule) for port in _targets(rule)}
+    listening = sorted({one.local_port for one in host.sockets.sockets if one.is_listener}) if host.sockets is not None else []
+    served = [port for port in listening if port not in targets and host.sockets is not None and host.sockets.listeners_for(ip, port)]
+    return served[:3]
+
+
+def _targets(rule: NamedRule) -> list[int]:
+    """The ports to which a rule turns."""
+    if rule.iptables is not None:
+        texts = [value.rpartition(":")[2] for option in rule.iptables.target_options for value in option.values]
+    else:
+        inner = [one.get("redirect") or one.get("dnat") for one in (rule.nft.expressions if rule.nft is not None else ())]
+        texts = [str(value.get("port", "")) for value in inner if isinstance(value, dict)]
+    return [number for text in texts for number in [_port(text)] if number is not None]
 
 
 def _turns(rule: NamedRule) -> bool:

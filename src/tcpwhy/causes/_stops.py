@@ -302,7 +302,7 @@ def _cause(connection: Connection, arrived: Arrival, trace: Trace, rule: NamedRu
 def is_meant_for(connection: Connection, arrived: Arrival) -> bool:
     """True where a balancer sent the packet to this host as the end of its way, although the destination is no address of it.
 
-    It came in a tunnel that ends here; or a director's table names this host as a real server of the address.
+    It came in a tunnel that ends here; a director's table names this host as a real server of the address; or it is the director.
     """
     own = own_addresses(arrived.host) or frozenset()
     inner = [packet.encapsulated or packet for packet in arrived.packets]
@@ -316,6 +316,8 @@ def is_meant_for(connection: Connection, arrived: Arrival) -> bool:
         outer = {copy.tunnels.split()[-1] for copy in sighting.copies if copy.tunnel_depth and copy.direction != "out"}
         if outer & own:
             return True
+    if any(service.ip == target for service in (arrived.host.ipvs.services if arrived.host.ipvs is not None else None) or ()):
+        return True  # The director itself: IPVS schedules only what is routed as local (ip_vs_core.c hooks LOCAL_IN and LOCAL_OUT).
     return any(real in own for host in connection.hosts.values() for real in real_servers(host, target))
 
 

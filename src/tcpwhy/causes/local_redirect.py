@@ -260,6 +260,9 @@ def predict(hosts: Mapping[str, HostTables]) -> list[Prediction]:
                     continue
                 if redirect.rule.text != rule.text or (host.name, rule.source, rule.text) in found:
                     continue
+                after = removal_of(redirect).after
+                if after is None or after.fate not in BECOMES:
+                    continue  # Without the rule it would come to nobody either: no service is hurt.
                 happens = bool(rule.packets)
                 found[host.name, rule.source, rule.text] = Prediction(
                     cause=ID,

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tcpwhy.tables.host import HostTables
+    from tcpwhy.tables.ipvs import VirtualService
 
 ID = "vip-missing"
 SUSPECT = "client_syns > 0 AND server_syn_acks = 0"
@@ -61,6 +62,10 @@ def _fits(connection: Connection) -> str | None:
 def _found(connection: Connection, stop: Stop) -> Verdict:
     inner = stop.arrival.packets[0].encapsulated or stop.arrival.packets[0]
     address = str(inner.destination)
+    services = (stop.host.ipvs.services if stop.host.ipvs is not None else None) or ()
+    service = next((one for one in services if one.ip == address), None)
+    if service is not None:
+        return _at_the_director(connection, stop, address, service)
     return found_at(
         ID,
         connection,
@@ -74,6 +79,38 @@ def _found(connection: Connection, stop: Stop) -> Verdict:
                   *state_exhibits(stop)),
         fix=_fixes(stop.host, address, [one.forward.packet for one in stop.walks]),
     )  # fmt: skip
+
+
+def _at_the_director(connection: Connection, stop: Stop, address: str, service: VirtualService) -> Verdict:
+    """The balancer itself lacks the address: IPVS never sees what is not routed as local."""
+    shown = Exhibit("state", stop.place, service.source.file, service.text, line=service.source.line)
+    device = stop.arrival.interfaces[0]
+    return found_at(
+        ID,
+        connection,
+        stop,
+        statement=f"{stop.place} balances {address}, and has it on no interface: IPVS never sees the SYN",
+        explanation=(
+            f"The SYN for {address} comes to {stop.place}, whose IPVS has a service for it ({service.source}). IPVS looks only at packets "
+            f"for the host's own addresses, and {address} is none of them ({_addresses_of(stop.host)}): {told(stop)}."
+        ),
+        exhibits=(*packet_exhibits(connection, stop, "comes to the balancer, which lacks its destination"), shown,
+                  *_lacking(stop.host, address), *state_exhibits(stop)),
+        fix=(
+            f"on {stop.place}: `ip addr add {address}/32 dev {device}`{_scheduled(stop, address, device)}",
+            "find out why it is gone: keepalived in BACKUP state or stopped, a network restart, a missing line in its configuration",
+        ),
+    )  # fmt: skip
+
+
+def _scheduled(stop: Stop, address: str, device: str) -> str:
+    try:
+        changed = with_changes(stop.host, [f"address {address}/32 dev {device}"])
+    except EvidenceError:
+        return ""
+    traces = [walk(changed, one.forward.packet).forward for one in stop.walks]
+    sent = all(trace.fate is Fate.SENT for trace in traces)
+    return " — walked again with it, IPVS sends the SYN to a real server" if sent else ""
 
 
 def _addresses_of(host: HostTables) -> str:

@@ -11,7 +11,7 @@ from tcpwhy import __version__
 from tcpwhy.causes import ALL_IDS, CauseFile, catalogue
 from tcpwhy.connections.assembly import Assembly
 from tcpwhy.connections.connection import Connection
-from tcpwhy.connections.failure import find_failure
+from tcpwhy.connections.failure import Kind, find_failure
 from tcpwhy.connections.selecting import filter_sql, numbers_of, parse_connection
 from tcpwhy.connections.triage import suspicious, want, with_other_attempts
 from tcpwhy.diagnosis.drawing import draw
@@ -21,10 +21,12 @@ from tcpwhy.diagnosis.ladder import Ladder
 from tcpwhy.diagnosis.logs import Tied, log_evidence, tie, untied
 from tcpwhy.diagnosis.places import report_places
 from tcpwhy.diagnosis.predicting import foretell
+from tcpwhy.diagnosis.reported import mark, numbers_of_reports, tie_reports, unexpected_answers
 from tcpwhy.diagnosis.telling import in_order, tell, unexplained
 from tcpwhy.evidence import EvidenceError
 from tcpwhy.tables.flows import query
 from tcpwhy.tables.logs import read_logs
+from tcpwhy.tables.logs._event import LogEvent
 
 if TYPE_CHECKING:
     from tcpwhy.case import Case
@@ -71,10 +73,12 @@ def diagnose(case: Case, narrowed: Narrowed) -> Diagnosis:
     assembly = case.assembly() if case.vantage_indexes() else None
     judged: list[Judged] = []
     total = 0
+    events = _log_events(case)
     if assembly is not None:
-        judged, total = _judge_all(case, assembly, narrowed)
+        judged, total = _judge_all(case, assembly, narrowed, events)
     align = _aligner(assembly)
-    tied = tie(_log_events(case), [one.connection for one in judged], align)
+    tied = tie(events, [one.connection for one in judged], align)
+    tied += tie_reports([one.connection for one in judged], unexpected_answers(events))
     told = [
         (finding, members)
         for finding, members in tell(judged, catalogue(), align)
@@ -112,7 +116,7 @@ def _aligner(assembly: Assembly | None):  # type: ignore[no-untyped-def]
     return align
 
 
-def _judge_all(case: Case, assembly: Assembly, narrowed: Narrowed) -> tuple[list[Judged], int]:
+def _judge_all(case: Case, assembly: Assembly, narrowed: Narrowed, events: Sequence[LogEvent]) -> tuple[list[Judged], int]:
     """All failed connections judged, and how many connections there are in what is looked at."""
     db = assembly.db
     scope = filter_sql(narrowed.filter)
@@ -135,11 +139,16 @@ def _judge_all(case: Case, assembly: Assembly, narrowed: Narrowed) -> tuple[list
         moment = parse_connection(narrowed.connection)[2]
         wanted &= set(numbers_of(db, narrowed.connection, parse_time(moment) if moment else None))
     candidates = [number for number in suspicious(db) if number in wanted]
-    return judge_connections(case, assembly, candidates), len(wanted)
+    reports = unexpected_answers(events)
+    candidates += [number for number in numbers_of_reports(db, reports) if number in wanted and number not in set(candidates)]
+    return judge_connections(case, assembly, sorted(candidates), reports), len(wanted)
 
 
-def judge_connections(case: Case, assembly: Assembly, numbers: Sequence[int]) -> list[Judged]:
-    """Those of these connections that failed, each with what the catalogue says of it."""
+def judge_connections(case: Case, assembly: Assembly, numbers: Sequence[int], reports: Sequence[LogEvent] = ()) -> list[Judged]:
+    """Those of these connections that failed, each with what the catalogue says of it.
+
+    `reports`: log lines about answers that nobody expected, which are failures where a stranger gave them.
+    """
     db = assembly.db
     built = assembly.connections(with_other_attempts(db, list(numbers)))
     answers = {assembly.names[vantage] for (vantage,) in query(db, "SELECT vantage FROM flow WHERE server_syn_acks > 0 GROUP BY vantage")}
@@ -147,14 +156,21 @@ def judge_connections(case: Case, assembly: Assembly, numbers: Sequence[int]) ->
     for connection in built.values():
         connection.hosts = hosts
         connection.failure = find_failure(connection, answers_seen=any(place in answers for place in connection.places))
+    mark(built.values(), reports)
     causes = catalogue()
     suspected = suspected_causes(assembly, causes, list(built))
     wanted = set(numbers)
-    return [
+    judged = [
         judge(connection, examine(connection, causes, suspected.get(number, frozenset())))
         for number, connection in built.items()
         if number in wanted and connection.failure is not None
     ]
+    return [one for one in judged if one.is_explained or _failed_by_itself(one)]
+
+
+def _failed_by_itself(one: Judged) -> bool:
+    """An answer that nobody expected is no failure of the network unless a stranger gave it."""
+    return one.connection.failure is not None and one.connection.failure.kind is not Kind.REPORTED
 
 
 def suspected_causes(assembly: Assembly, causes: Sequence[CauseFile], numbers: Sequence[int]) -> dict[int, frozenset[str]]:
@@ -175,8 +191,8 @@ def suspected_causes(assembly: Assembly, causes: Sequence[CauseFile], numbers: S
     return {row[0]: frozenset(cause.id for cause, hit in zip(causes, row[1:], strict=True) if hit) for row in rows}
 
 
-def _log_events(case: Case) -> list:  # type: ignore[type-arg]
-    events = []
+def _log_events(case: Case) -> list[LogEvent]:
+    events: list[LogEvent] = []
     for point in case.evidence.vantage_points:
         if point.logs:
             reading = read_logs(case.evidence, point)

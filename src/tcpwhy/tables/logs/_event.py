@@ -21,12 +21,14 @@ What = Literal[
     "unreachable",
     "canceled",
     "idle_closed",
+    "unexpected_answer",
     "other",
 ]
 """What happened to the connection, from the point of view of the program that writes the log.
 
 `closed_locally` is a consequence: the program itself had closed. `eof` is a FIN where more was expected.
-`idle_closed` is the other end's FIN on a connection that waited for its next request. `canceled`: who had
+`idle_closed` is the other end's FIN on a connection that waited for its next request. `unexpected_answer` is an HTTP status that
+the caller did not expect: TCP was well. `canceled`: who had
 asked went away.
 """
 

@@ -27,6 +27,7 @@ MARKERS = (
     ": EOF",
     "unexpected EOF",
     "TLS handshake error",
+    "unexpected status",
 )
 """A line without any of these is none of this dialect."""
 
@@ -43,6 +44,8 @@ _SPEAKERS = (
     "http: TLS handshake error from ",
 )
 _CALLED = re.compile(r'\b(?:Get|Head|Post|Put|Patch|Delete|Options|Trace) "[^"\n]{1,2000}": ', re.ASCII)
+_UNEXPECTED = re.compile(r'"https?://([^/"\s]{1,300})[^"\n]{0,2000}": unexpected status\D{0,12}\d{3}\b', re.ASCII)
+"""As clients print a status that they did not expect behind the call's method and address."""
 _TLS_FROM = re.compile(r"TLS handshake error from (\S{1,80}): (.*)", re.ASCII)
 
 _ALONE = (
@@ -91,6 +94,19 @@ def parse(line: str) -> ParsedLine | None:
     if not (operations or speaker or called or any(text in message for text in _ALONE)):
         return None
     naive, precision = _time(prefix)
+    unexpected = _UNEXPECTED.search(message[:4000]) if called and not operations else None
+    if unexpected is not None:
+        host = unexpected.group(1)
+        scheme = "https" if '"https://' in message else "http"
+        return ParsedLine(
+            kind="unexpected_answer",
+            failing=False,
+            message=message,
+            remote=endpoint(host) or endpoint(f"{host}:{443 if scheme == 'https' else 80}"),
+            about="upstream",
+            naive_time_ns=naive,
+            time_precision_ns=precision,
+        )
     if speaker.startswith("http: TLS"):
         return _handshake_error(message, naive, precision)
     kind = _cause(message)
