@@ -245,6 +245,15 @@ class _Builder:
         )
 
 
+def _is_made(chain: NftChain, saved: list[str], is_text: bool) -> bool:
+    """Whether iptables-nft can have made all rules of a chain; of text that is asked line by line, where there are as many."""
+    if not is_text:
+        return all(is_from_iptables(rule.expressions, None) for rule in chain.rules)
+    if len(saved) != len(chain.rules):
+        return True
+    return all(rule.unread or is_from_iptables(rule.expressions, line) for rule, line in zip(chain.rules, saved, strict=True))
+
+
 def _leave_out_iptables(nft: Nft, family: str, saved_lines: list[str], is_text: bool) -> None:
     """Takes out the tables of a family that iptables-nft made and iptables-save shows."""
     saved = read_saved_tables(saved_lines)
@@ -257,11 +266,11 @@ def _leave_out_iptables(nft: Nft, family: str, saved_lines: list[str], is_text: 
         if shown is None or shown.is_legacy or not is_built_in(table, ((c.name, c.type, c.hook, c.priority) for c in chains)):
             continue
         rules = [rule for chain in chains for rule in chain.rules]
-        is_counted = shown.is_legacy is False or all(len(chain.rules) == shown.rules[chain.name] for chain in chains)
+        is_counted = shown.is_legacy is False or all(len(chain.rules) == len(shown.rules.get(chain.name, ())) for chain in chains)
         has_sets = any(key[:2] == (family, table) for key in nft.sets)
         if not is_counted:
             continue
-        if has_sets or not all(is_from_iptables(rule.expressions, is_text) for rule in rules):
+        if has_sets or not all(_is_made(chain, shown.rules.get(chain.name, []), is_text) for chain in chains):
             nft.misprinted |= {(family, table)}
             continue
         nft.left_out |= {(family, table)}
