@@ -91,6 +91,32 @@ def test_other_forms_of_ss() -> None:
     assert len(table.listeners_for("10.0.0.1", 22)) == 1
 
 
+CENTOS = """\
+State       Recv-Q Send-Q     Local Address:Port       Peer Address:Port
+LISTEN      0      128                    *:22                    *:*      users:(("sshd",1234,3))
+LISTEN      0      128                 [::]:80                 [::]:*      users:(("httpd",pid=99,fd=4))
+LISTEN      0      100            127.0.0.1:25                    *:*      users:(("master",1301,12)) uid:89 ino:9 sk:ffff880079a5e740
+"""
+
+
+def test_the_any_address_of_versions_before_4_15() -> None:
+    table = parse_ss(CENTOS.splitlines(), Source("h", "ss"))
+    assert [(row.family, row.v6_only) for row in table.sockets] == [(4, None), (6, None), (4, None)]
+    assert table.sockets[0].processes == (Process("sshd", 1234, 3),)
+    assert (len(table.listeners_for("10.0.0.1", 22)), len(table.listeners_for("fd00::1", 22))) == (1, 0)
+    assert (len(table.listeners_for("10.0.0.1", 80)), len(table.listeners_for("fd00::1", 80))) == (1, 1)
+
+
+def test_the_any_address_of_a_table_that_does_not_tell_the_version_is_left_open() -> None:
+    table = parse_ss(CENTOS.splitlines()[:3], Source("h", "ss"))
+    assert [(row.family, row.v6_only) for row in table.sockets] == [(0, None), (6, None)]
+    for ip in ("10.0.0.1", "fd00::1"):
+        assert len(table.listeners_for(ip, 22)) == len(table.listeners_for(ip, 80)) == 1
+    newer = parse_ss([*CENTOS.splitlines()[:3], "LISTEN 0 5 0.0.0.0:90 0.0.0.0:*"], Source("h", "ss"))
+    assert [(row.family, row.v6_only) for row in newer.sockets] == [(0, False), (6, True), (4, None)]
+    assert newer.listeners_for("10.0.0.1", 80) == []
+
+
 PROC = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 00000000:1F90 00000000:0000 0A 00000000:00000002 00:00000000 00000000     0        0 551 1 0000 100 0 0 10 0

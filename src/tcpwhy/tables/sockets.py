@@ -186,7 +186,7 @@ def read_sockets(state: State) -> Sockets | None:
     return found
 
 
-_USERS = re.compile(r'\("((?:[^"\\]|\\.){0,64})",pid=(\d{1,10}),fd=(\d{1,10})\)', re.ASCII)
+_USERS = re.compile(r'\("((?:[^"\\]|\\.){0,64})",(?:pid=)?(\d{1,10}),(?:fd=)?(\d{1,10})\)', re.ASCII)
 _TIMER = re.compile(r"timer:\((\w{1,16}),([\w.]{0,24}),(\d{1,6})\)", re.ASCII)
 _END = re.compile(r"(\[[0-9a-fA-F:.%\w-]{0,80}\]|\*|[0-9a-fA-F:.]{1,64})(?:%([^\s:]{1,32}))?:(\*|\d{1,5})", re.ASCII)
 _DETAIL = re.compile(r"(?:^|\s)([a-z_]{1,24}):([^\s()]{1,80})(?=\s|$)", re.ASCII)
@@ -200,6 +200,7 @@ def parse_ss(lines: Iterable[str], source: Source) -> Sockets:
     """
     table = Sockets()
     skipped_before = False
+    notation = _Notation()
     for number, line in enumerate(lines, 1):
         line = line[:LONGEST_LINE]
         if not line.strip():
@@ -218,11 +219,45 @@ def parse_ss(lines: Iterable[str], source: Source) -> Sockets:
             words = words[1:]
         socket = _row(words, line, dataclasses.replace(source, line=number))
         if socket is not None:
+            notation.meet(words[3], words[4], socket)
             table.sockets.append(socket)
             skipped_before = False
         else:
             _count_unknown(table, dataclasses.replace(source, line=number))
+    table.sockets[:] = [notation.settled(socket) for socket in table.sockets]
     return table
+
+
+@dataclasses.dataclass(slots=True)
+class _Notation:
+    """How this version of ss writes the any address, told by the whole table.
+
+    Since iproute2 4.15 `0.0.0.0` is IPv4, `*` a socket of IPv6 that takes IPv4 too, `[::]` one of IPv6 only; before, `*` was
+    IPv4, and `::` or `[::]` any of IPv6 (misc/ss.c inet_addr_print).
+    """
+
+    is_new: bool = False
+    is_old: bool = False
+    by_line: dict[int | None, str] = dataclasses.field(default_factory=dict)
+
+    def meet(self, local: str, remote: str, socket: Socket) -> None:
+        """Takes note of one row as it is written."""
+        if "0.0.0.0:" in (local[:8], remote[:8]):
+            self.is_new = True
+        elif local.startswith(":::") or (socket.family == 4 and remote == "*:*"):
+            self.is_old = True
+        if socket.local_ip is None:
+            self.by_line[socket.source.line] = local
+
+    def settled(self, socket: Socket) -> Socket:
+        """The row with what the notation says of its family; where the table does not tell which it is, both are left open."""
+        local = self.by_line.get(socket.source.line, "")
+        if self.is_new and not self.is_old and socket.v6_only is None:
+            v6_only = False if local.startswith("*") else True if local.startswith("[::]") else None
+            return socket if v6_only is None else dataclasses.replace(socket, v6_only=v6_only)
+        if self.is_old and not self.is_new and local.startswith("*"):
+            return dataclasses.replace(socket, family=4)
+        return socket
 
 
 def _count_unknown(table: Sockets, source: Source) -> None:
@@ -254,21 +289,16 @@ def _row(words: Sequence[str], line: str, source: Source) -> Socket | None:
         interface=local[2],
         processes=tuple(Process(name, int(pid), int(fd)) for name, pid, fd in _USERS.findall(rest)[:64]),
         timer=Timer(found.group(1), found.group(2), int(found.group(3))) if found else None,
-        v6_only=_v6_only(rest, words[3]),
+        v6_only=_v6_only(rest),
     )
     _add_details(socket, rest)
     return socket
 
 
-def _v6_only(rest: str, local: str) -> bool | None:
-    """`ss -e` prints v6only:0 or 1 of IPv6 listeners.
-
-    Without it `[::]` means only and `*` both (misc/ss.c).
-    """
+def _v6_only(rest: str) -> bool | None:
+    """`ss -e` prints v6only:0 or 1 of IPv6 listeners; without it the address tells."""
     found = re.search(r"\bv6only:([01])\b", rest)
-    if found:
-        return found.group(1) == "1"
-    return False if local.startswith("*") else True if local.startswith("[::]") else None
+    return found.group(1) == "1" if found else None
 
 
 def _is_count(word: str) -> bool:
