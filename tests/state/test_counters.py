@@ -35,7 +35,7 @@ def test_nstat() -> None:
     assert found is not None
     assert (found.value, found.source.line) == (3, 4)
     assert table.get("TcpExtListenDrops") is None
-    assert table.not_understood_count == 1
+    assert [(piece.source.line, piece.text) for piece in table.unread.pieces] == [(5, "nonsense")]
     before = parse_nstat(["TcpExtListenOverflows 1 0.0", "IpOutNoRoutes 5 0.0"], HERE)
     assert table.rise(before, "TcpExtListenOverflows") == 2
     assert table.rise(before, "IpOutNoRoutes") is None

@@ -15,6 +15,7 @@ import msgspec
 
 from tcpwhy.evidence.source import Source
 from tcpwhy.evidence.state import State
+from tcpwhy.tables.unread import UnreadPieces
 
 LARGEST = 1 << 64
 """Counters are 64 bits wide; larger numbers are damage."""
@@ -35,7 +36,12 @@ class Counters:
     """The counters of one snapshot."""
 
     values: dict[str, Counter] = dataclasses.field(default_factory=dict)
-    not_understood_count: int = 0
+    unread: UnreadPieces = dataclasses.field(default_factory=UnreadPieces)
+
+    @property
+    def not_understood_count(self) -> int:
+        """How many lines, or values of JSON, are no counters."""
+        return self.unread.count
 
     def get(self, name: str) -> Counter | None:
         """The counter, or None where this kernel or collection does not have it.
@@ -70,7 +76,9 @@ def read_counters(state: State) -> Counters | None:
             continue
         more = parse_proc_pairs(lines, state.source(name))
         found = found or Counters()
-        found.not_understood_count += more.not_understood_count
+        for piece in more.unread.pieces:
+            found.unread.add(piece.source, piece.text, piece.because)
+        found.unread.count += more.unread.count - len(more.unread.pieces)
         for counter in more.values.values():
             found.values.setdefault(counter.name, counter)
     return found
@@ -94,7 +102,7 @@ def parse_nstat(lines: Sequence[str], source: Source) -> Counters:
             continue
         found = _NSTAT.fullmatch(line[:400])
         if found is None or not 0 <= int(found.group(2)) < LARGEST:
-            table.not_understood_count += 1
+            table.unread.add(dataclasses.replace(source, line=number), line, "this is no counter with its value")
             continue
         table.values[found.group(1)] = Counter(found.group(1), int(found.group(2)), dataclasses.replace(source, line=number))
     return table
@@ -104,11 +112,11 @@ def _from_json(lines: Sequence[str], source: Source, table: Counters) -> None:
     try:
         raw = msgspec.json.decode("\n".join(lines))
     except (msgspec.DecodeError, RecursionError):
-        table.not_understood_count += len(lines)
+        table.unread.add(dataclasses.replace(source, line=1), lines[0] if lines else "", "this is no JSON")
         return
     kernel = raw.get("kernel") if isinstance(raw, dict) else None
     if not isinstance(kernel, dict):
-        table.not_understood_count += len(lines)
+        table.unread.add(dataclasses.replace(source, line=1), lines[0] if lines else "", "expected an object `kernel` of counters")
         return
     where: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
@@ -118,7 +126,7 @@ def _from_json(lines: Sequence[str], source: Source, table: Counters) -> None:
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LARGEST:
             table.values[name] = Counter(name, value, dataclasses.replace(source, line=where.get(name, 1)))
         else:
-            table.not_understood_count += 1
+            table.unread.add(dataclasses.replace(source, line=where.get(name, 1)), str(name), "its value is no number of a counter")
 
 
 def parse_proc_pairs(lines: Iterable[str], source: Source) -> Counters:
@@ -132,19 +140,20 @@ def parse_proc_pairs(lines: Iterable[str], source: Source) -> Counters:
         words = line[: 1 << 16].split()
         if not words:
             continue
+        here = dataclasses.replace(source, line=number)
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,30}:", words[0], re.ASCII):
-            table.not_understood_count += 1
+            table.unread.add(here, line, "expected a group of counters, such as `TcpExt:`")
             continue
         if names and names[0] == words[0] and _are_numbers(words[1:]):
             if len(words) != len(names):
-                table.not_understood_count += 1
+                table.unread.add(here, line, f"{len(names) - 1} names stand before {len(words) - 1} values")
             for name, value in zip(names[1:], words[1:], strict=False):
                 if 0 <= int(value) < LARGEST:
                     full = words[0][:-1] + name
-                    table.values[full] = Counter(full, int(value), dataclasses.replace(source, line=number))
+                    table.values[full] = Counter(full, int(value), here)
             names = []
         elif _are_numbers(words[1:]) and len(words) > 1:
-            table.not_understood_count += 1  # values without their names
+            table.unread.add(here, line, "these are values without their names")
         else:
             names = words
     return table

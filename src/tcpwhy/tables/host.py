@@ -148,7 +148,7 @@ class HostTables:
     def _unread_pieces(self) -> Iterator[UnreadPieces]:
         rulesets = [*(self.iptables or ()), *(self.ip6tables or ())]
         tables = [self.nft, self.links, self.addresses, self.neighbours, self.routes, self.routes6, self.policy_rules, self.policy_rules6,
-                  self.sysctls, self.conntrack, self.ipvs, self.ipsets, self.programs]  # fmt: skip
+                  self.sysctls, self.counters, self.conntrack, self.ipvs, self.ipsets, self.programs]  # fmt: skip
         for table in (*rulesets, *tables):
             if table is not None:
                 yield table.unread
