@@ -1,6 +1,7 @@
 """Rulesets as the real programs write them, hand-made ones, and anything at all."""
 
 import itertools
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -197,6 +198,8 @@ Chain INPUT (policy DROP 5 packets, 12K bytes)
 num   pkts bytes target     prot opt in     out     source               destination
 1      12K   3M ACCEPT     tcp  --  eth0   *       0.0.0.0/0           !10.0.0.0/8          tcp dpt:22 /* a -j b */
 2        7   420            all  --  *      *       0.0.0.0/0            0.0.0.0/0            owner UID match 5
+5        1    60 ACCEPT     tcp      *      *       0.0.0.0/0            0.0.0.0/0            tcp dpt:22flags: 0x17/0x02
+6        1    60 LOG        tcp  -f  *      *       0.0.0.0/0     0.0.0.0/0     tcpflags: !0x17/0x02 LOG flags 0 level 4 prefix `x y'
 3        0     0 OWN       !udp  --  !lo    *       0.0.0.0/0            0.0.0.0/0           [goto]  ctstate NEW
 
 Chain OWN (1 references)
@@ -213,10 +216,12 @@ def test_a_listing() -> None:
     assert [rule.text for rule in chains["INPUT"].rules] == [
         '-A INPUT ! -d 10.0.0.0/8 -i eth0 -p tcp -m tcp --dport 22 -m comment --comment "a -j b" -j ACCEPT',
         "-A INPUT -m owner --uid-owner 5",
+        "-A INPUT -p tcp -m tcp --dport 22 --tcp-flags FIN,SYN,RST,ACK SYN -j ACCEPT",
+        '-A INPUT -p tcp -f -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j LOG --log-prefix "x y"',
         "-A INPUT ! -i lo ! -p udp -m conntrack --ctstate NEW -g OWN",
     ]
-    assert [rule.packets for rule in chains["INPUT"].rules] == [None, 7, 0]
-    assert [rule.source.line for rule in chains["INPUT"].rules] == [3, 4, 5]
+    assert [rule.packets for rule in chains["INPUT"].rules] == [None, 7, 1, 1, 0]
+    assert [rule.source.line for rule in chains["INPUT"].rules] == [3, 4, 5, 6, 7]
     magic, nonsense = chains["OWN"].rules
     assert magic.unread == "`magic 5 reject-with tcp-reset` is not understood"
     assert nonsense.unread
@@ -296,7 +301,16 @@ def test_anything_is_read_or_counted(pieces: list[str]) -> None:
 
 
 def test_a_hostile_line_takes_no_time() -> None:
-    for line in ("-A INPUT " + '"' * 60_000, "-A INPUT " + "! " * 30_000, "-A INPUT " + "-m x " * 15_000, "-A INPUT " + '\\"' * 30_000):
+    texts = ['"' * 60_000, "! " * 30_000, "-m x " * 15_000, '\\"' * 30_000, "-m tcp " * 8_000 + "--bogus 1 " * 900, '"' + "\\" * 60_000]
+    begin = time.monotonic()
+    for line in (f"-A INPUT {text}" for text in texts):
         ruleset = one_ruleset(f"*filter\n:INPUT ACCEPT [0:0]\n{line}\n{line * 3}\nCOMMIT\n")
         assert len(ruleset.rules) == 2
         assert all(rule.unread for rule in ruleset.rules)
+        head = "Chain INPUT (policy ACCEPT)\n pkts bytes target prot opt in out source destination\n"
+        row = "0 0 LOG tcp -- * * 0.0.0.0/0 0.0.0.0/0 "
+        assert (
+            parse_listing(f"{head}{row}{line}\n{row}{'/* x */ ' * 8000}\n{row}{'/* ' * 9000}".splitlines(), HERE, "filter", 4).unread.count
+            >= 2
+        )
+    assert time.monotonic() - begin < 20  # quadratic reading took minutes

@@ -83,7 +83,7 @@ def _own(option: Option, look: Look) -> Answer:
     value = option.values[0] if option.values else ""
     if option.name in ("source", "destination"):
         address = packet.source if option.name == "source" else packet.destination
-        return any_of(is_in_network(address, part) for part in value.split(","))
+        return any_of(is_in_network(address, part) for part in value.split(",", 64))
     if option.name in ("in-interface", "out-interface"):
         name = packet.in_interface if option.name == "in-interface" else packet.out_interface
         if option.name == "out-interface" and not name and look.hook in ("FORWARD", "OUTPUT", "POSTROUTING"):

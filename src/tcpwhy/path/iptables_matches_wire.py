@@ -10,6 +10,9 @@ from tcpwhy.path.iptables_values import address_range, masked, number, number_ra
 from tcpwhy.tables.ipset_entries import PORT_PROTOCOLS
 from tcpwhy.tables.iptables_ruleset import Option
 
+MOST_PORTS = 15
+"""Of multiport (XT_MULTI_PORTS)."""
+
 _FLAGS = {"F": "FIN", "S": "SYN", "R": "RST", "P": "PSH", "A": "ACK", "U": "URG"}
 _ALL_FLAGS = frozenset(_FLAGS.values())
 
@@ -136,7 +139,7 @@ def _multiport(option: Option, look: Look) -> Answer:
     packet = look.packet
     ends = {"sports": (packet.source_port,), "dports": (packet.destination_port,), "ports": (packet.source_port, packet.destination_port)}
     ports = ends.get(option.name)
-    bounds = [number_range(part) for part in _value(option).split(",")]
+    bounds = [number_range(part) for part in _value(option).split(",", MOST_PORTS)]
     if ports is None or None in bounds:
         return _no_number(option)
     if any(one is not None and one[0] <= port <= one[1] for one in bounds for port in ports if port is not None):

@@ -16,8 +16,6 @@ MOST_ENTRIES = 500_000
 """Entries that are read of one file, of all sets together."""
 
 LONGEST_LINE = 4096
-DEEPEST = 4
-"""Sets of sets inside each other that are followed; the kernel lets list:set hold no list:set, so one is enough."""
 
 _FLAGS = frozenset({"counters", "comment", "skbinfo", "forceadd", "nomatch"})
 
@@ -156,15 +154,16 @@ def contains(sets: IpSets | None, name: str, asked: Asked, is_exception: bool = 
     list:set any member decides. None: sets not collected, the set or its type not known, entries missing or not understood, or a part of
     the packet not known (a port, a MAC address).
     """
-    return _contains(sets, name, asked, is_exception, 0)
+    return _contains(sets, name, asked, is_exception, is_member=False)
 
 
-def _contains(sets: IpSets | None, name: str, asked: Asked, is_exception: bool, depth: int) -> bool | None:
+def _contains(sets: IpSets | None, name: str, asked: Asked, is_exception: bool, is_member: bool) -> bool | None:
     found = sets.sets.get(name) if sets is not None else None
-    if found is None or depth > DEEPEST:
+    if found is None:
         return None
     if found.type == "list:set":
-        return _list_contains(sets, found, asked, is_exception, depth)
+        # the kernel lets no list:set hold another (ip_set_list_set.c)
+        return None if is_member else _list_contains(sets, found, asked, is_exception)
     if found.index is None:
         found.index = index_entries(found.type, found.options, [entry for entry, _ in found.entries])
     if found.index is None:
@@ -179,10 +178,10 @@ def _contains(sets: IpSets | None, name: str, asked: Asked, is_exception: bool, 
     return answer == ("exception" if is_exception else "present")
 
 
-def _list_contains(sets: IpSets | None, found: IpSet, asked: Asked, is_exception: bool, depth: int) -> bool | None:
+def _list_contains(sets: IpSets | None, found: IpSet, asked: Asked, is_exception: bool) -> bool | None:
     answer: bool | None = None if found.lost else False
     for entry, _ in found.entries:
-        inner = _contains(sets, entry.split()[0], asked, is_exception, depth + 1)
+        inner = _contains(sets, entry.split()[0], asked, is_exception, is_member=True)
         if inner:
             return True
         if inner is None:

@@ -17,6 +17,7 @@ class Listed:
     """Where understanding ended; empty where all was understood."""
 
 
+_END = r"(?= |$|flags:)"  # iptables before 1.6 printed `tcp dpt:22flags: 0x17/0x02` without a space
 _FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG")
 _NO = "(!?)"
 _NO_SPACE = "(! )?"
@@ -92,9 +93,9 @@ def _connections(found: re.Match[str]) -> str:
 
 _MATCHES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"/\* (.*?) \*/", lambda found: f"-m comment --comment {_quote(found[1])}"),
-    (r"(tcp|udp|udplite|sctp|dccp)(?= |$)", "-m {1}"),
+    (r"(tcp|udp|udplite|sctp|dccp)", "-m {1}"),
     (rf"([sd])pts?:{_NO}(\d+(?::\d+)?)", "{!2}--{1}port {3}"),
-    (rf"flags:{_NO}0x([0-9A-Fa-f]{{1,2}})/0x([0-9A-Fa-f]{{1,2}})", _tcp_flags),
+    (rf"flags: ?{_NO}0x([0-9A-Fa-f]{{1,2}})/0x([0-9A-Fa-f]{{1,2}})", _tcp_flags),
     (rf"option={_NO}(\d+)", "{!1}--tcp-option {2}"),
     (rf"multiport (sports|dports|ports) {{1,2}}{_NO}([\d,:]+)", "-m multiport {!2}--{1} {3}"),
     (rf"{_NO_SPACE}ctstate ([A-Z,]+)", "-m conntrack {!1}--ctstate {2}"),
@@ -133,7 +134,7 @@ _MATCHES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"rpfilter((?: (?:loose|validmark|accept-local|invert))*)", lambda found: "-m rpfilter" + found[1].replace(" ", " --")),
     (r"socket((?: --(?:transparent|nowildcard|restore-skmark))*)", "-m socket{1}"),
     (r"PKTTYPE (!?)=? ?= ?(\w+)", "-m pkttype {!1}--pkt-type {2}"),
-    (r"MAC ?(! ?)?([0-9A-Fa-f:]{17})", "-m mac {!1}--mac-source {2}"),
+    (r"MAC ?(! ?)?([0-9A-Fa-fXx:]{17})", "-m mac {!1}--mac-source {2}"),
     (rf"tcpmss match {_NO}(\d+(?::\d+)?)", "-m tcpmss {!1}--mss {2}"),
     (r"policy match dir (in|out) pol (none|ipsec)(?= *$| (?!strict|\[|reqid|spi|proto|mode|tunnel))", "-m policy --dir {1} --pol {2}"),
     (rf'{_NO_SPACE}helper match "([\w-]+)"', "-m helper {!1}--helper {2}"),
@@ -160,7 +161,7 @@ _TARGETS: dict[str, list[tuple[str, str | Callable[[re.Match[str]], str]]]] = {
     "DNAT": [(rf"to:(\S+){_RANDOM}", lambda found: _translated("destination", found))],
     "DSCP": [(r"DSCP set (0x[0-9a-f]+)", "--set-dscp {1}")],
     "HL": [(r"HL (?:set to|decrement by|increment by) (\d+)", lambda found: _hop_change("hl", found))],
-    "LOG": [(r'LOG flags \d+ level \d+(?: prefix "(.*)")?', lambda found: f"--log-prefix {_quote(found[1])}" if found[1] else "")],
+    "LOG": [(r"""LOG .*?(?: prefix ["`](.*)["'])?$""", lambda found: f"--log-prefix {_quote(found[1])}" if found[1] else "")],
     "MARK": [(r"MARK (set|and|or|xor) (0x[0-9a-f]+)", "--{1}-mark {2}"), (r"MARK xset (0x[0-9a-f]+/0x[0-9a-f]+)", "--set-xmark {1}")],
     "MASQUERADE": [
         (rf"masq ports: ([\d-]+){_RANDOM}", lambda found: f"--to-ports {found[1]}{_options(found)}"),
@@ -211,7 +212,7 @@ def _hop_change(name: str, found: re.Match[str]) -> str:
 
 
 def _compile(pairs: list[tuple[str, str | Callable[[re.Match[str]], str]]]) -> list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]]:
-    return [(re.compile(rf"{pattern}(?= |$)", re.ASCII), _templated(put) if isinstance(put, str) else put) for pattern, put in pairs]
+    return [(re.compile(rf"(?:{pattern}){_END}", re.ASCII), _templated(put) if isinstance(put, str) else put) for pattern, put in pairs]
 
 
 _MATCH_FORMS = _compile(_MATCHES)

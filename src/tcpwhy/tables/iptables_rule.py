@@ -37,24 +37,27 @@ def split_words(text: str) -> Words:
     texts: list[str] = []
     quoted: set[int] = set()
     is_joined = False  # what follows belongs to the last word
-    for place, part in enumerate(_QUOTED.split(text)):
-        if place % 2:
-            value = _ESCAPED.sub(r"\1", part) if "\\" in part else part
-            if is_joined:
-                texts[-1] += value
-            else:
-                texts.append(value)
-            quoted.add(len(texts) - 1)
-            is_joined = True
-            continue
-        closed, opening, _ = part.partition('"')
-        words = _plain(closed)
-        if is_joined and words and closed[0] not in _SPACE:
+    at = 0
+    while at < len(text):
+        opening = text.find('"', at)
+        plain = text[at:] if opening < 0 else text[at:opening]
+        words = _plain(plain)
+        if is_joined and words and plain[0] not in _SPACE:
             texts[-1] += words.pop(0)
         texts += words
-        if opening:
+        if opening < 0:
+            break
+        is_joined = plain[-1] not in _SPACE if plain else is_joined
+        found = _QUOTED.match(text, opening)
+        if found is None:
             return Words(texts, frozenset(quoted), is_open=True)
-        is_joined = closed[-1] not in _SPACE if closed else is_joined
+        value = _ESCAPED.sub(r"\1", found[1]) if "\\" in found[1] else found[1]
+        if is_joined:
+            texts[-1] += value
+        else:
+            texts.append(value)
+        quoted.add(len(texts) - 1)
+        is_joined, at = True, found.end()
     return Words(texts, frozenset(quoted))
 
 
@@ -89,6 +92,7 @@ class RuleReader:
         self.bytes: int | None = None
         self.unread = "a quote is not closed" if words.is_open else ""
         self._negated = False
+        self._latest: dict[str, int] = {}  # known matches, the last one last: a match may stand any number of times
         while self.at < len(self.words):
             self._step()
         if self._negated:
@@ -150,7 +154,10 @@ class RuleReader:
             return
         name = "icmp6" if values[0] == "icmpv6" else values[0]
         self.matches.append(name)
-        if name not in EXTENSIONS:
+        if name in EXTENSIONS:
+            self._latest.pop(name, None)
+            self._latest[name] = len(self.matches) - 1
+        else:
             self._doubt(f"the match `{name[:40]}` is not known")
 
     def _option(self, word: str) -> None:
@@ -199,16 +206,16 @@ class RuleReader:
         if name:
             if self.target is not None and (form := _form(self.target, name)):
                 return self.target, -1, form
-            for match in range(len(self.matches) - 1, -1, -1):
-                if form := _form(self.matches[match], name):
-                    return self.matches[match], match, form
+            for module, match in reversed(self._latest.items()):
+                if form := _form(module, name):
+                    return module, match, form
         if spelling in OWN:
             return "", -1, OWN[spelling]
-        protocol = next((one.values[0] for one in self.options if one.name == "protocol" and one.values and not one.module), "")
-        module = match_of_protocol(protocol)
-        if name and module is not None and module not in self.matches and (form := _form(module, name)):
-            self.matches.append(module)
-            return module, len(self.matches) - 1, form
+        protocol = next((one.values[0] for one in self.options[:100] if one.name == "protocol" and one.values and not one.module), "")
+        implied = match_of_protocol(protocol)
+        if name and implied is not None and implied not in self._latest and (form := _form(implied, name)):
+            self._match((implied,))
+            return implied, len(self.matches) - 1, form
         return None
 
 
