@@ -1,5 +1,6 @@
 """Small hosts and packets go in; each fate must come under its condition, and only there."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from tests.path.states import ROUTER, RULES, address, host, link, local
 CLIENT = "10.0.0.77:4000"
 
 
-def forward(folder: Path, words: str, files: dict[str, object] | None = None, *, without: tuple[str, ...] = (), **settings: int) -> Trace:
+def forward(
+    folder: Path, words: str, files: Mapping[str, object] | None = None, *, without: tuple[str, ...] = (), **settings: int
+) -> Trace:
     full = {f"net.ipv4.{key.replace('__', '.')}": value for key, value in settings.items()}
     return walk(host(folder, files, settings=full, without=without), parse_packet(words)).forward
 
@@ -52,8 +55,8 @@ def test_each_fate(tmp_path: Path, words: str, fate: Fate) -> None:
 
 def test_a_host_that_does_not_forward_drops_before_it_looks_at_the_route_s_type(tmp_path: Path) -> None:
     for target in ("10.1.0.5", "10.66.0.5", "192.0.2.5"):
-        settings = {"ip_forward": 0, "conf__eth0__forwarding": 0}
-        assert forward(tmp_path, f"in eth0: tcp {CLIENT} > {target}:80 S", **settings).fate is Fate.NOT_FORWARDING
+        words = f"in eth0: tcp {CLIENT} > {target}:80 S"
+        assert forward(tmp_path, words, ip_forward=0, conf__eth0__forwarding=0).fate is Fate.NOT_FORWARDING
 
 
 class TestReversePath:
@@ -290,3 +293,15 @@ def test_a_route_that_is_not_understood_decides_nothing(tmp_path: Path) -> None:
     trace = forward(tmp_path, "out: tcp 10.0.0.1:4000 > 172.16.5.5:80 S", {"ip-route.json": routes})
     assert trace.fate is Fate.UNKNOWN
     assert trace.doubts
+
+
+def test_a_chain_of_the_interface_drops_before_ip_sees_it(tmp_path: Path) -> None:
+    chain = {"family": "netdev", "table": "guard", "name": "early", "handle": 1, "dev": "eth0", "type": "filter", "hook": "ingress",
+             "prio": 0, "policy": "accept"}  # fmt: skip
+    source = {"payload": {"protocol": "ip", "field": "saddr"}}
+    match = {"match": {"op": "==", "left": source, "right": "10.0.0.77"}}
+    rule = {"family": "netdev", "table": "guard", "chain": "early", "handle": 2, "expr": [match, {"drop": None}]}
+    listed = [{"table": {"family": "netdev", "name": "guard", "handle": 1}}, {"chain": chain}, {"rule": rule}]
+    files: dict[str, object] = {"nft-ruleset.json": {"nftables": listed}}
+    assert forward(tmp_path, f"in eth0: tcp {CLIENT} > 10.0.0.1:80 S", files).fate is Fate.DROPPED_BY_RULE
+    assert forward(tmp_path / "other", "in eth0: tcp 10.0.0.78:4000 > 10.0.0.1:80 S", files).fate is Fate.ACCEPTED

@@ -71,7 +71,7 @@ class Engine:
 
     def _receive(self, way: Way, depth: int) -> list[Onward]:
         packet = way.packet
-        name = packet.in_interface
+        first = name = packet.in_interface
         doubts: tuple[Doubt, ...] = ()
         if self.host.links is not None:
             link = self.host.links.get(name)
@@ -91,7 +91,8 @@ class Engine:
             if socket is not None and socket.state == "ESTABLISHED":
                 way = dataclasses.replace(way, packet=dataclasses.replace(packet, is_established_socket=True))
         way = way.step(Stage.ARRIVAL, f"arrives by {name}")
-        return self._each(self._programs(way, name, "xdp", "ingress"), lambda seen: self._filtered(seen, depth))
+        seen = self._each(self._programs(way, first, "xdp", "ingress"), lambda one: self.netfilter.run_device(first, "ingress", one))
+        return self._each(seen, lambda one: self._filtered(one, depth))
 
     def _filtered(self, way: Way, depth: int) -> list[Onward]:
         return self._each(self._unknown_rules(way), lambda one: self._each(self.netfilter.run("PREROUTING", one),
@@ -301,10 +302,9 @@ class Engine:
         if link is not None and not link.is_up:
             return [Ending(way.step(Stage.END, f"{packet.out_interface} is down", sources=(link.source,)), Fate.INTERFACE_DOWN)]
         hop = f" towards {way.gateway}" if way.gateway is not None else ""
-        return self._each(
-            self._programs(way, packet.out_interface, "egress"),
-            lambda one: [Ending(one.step(Stage.END, f"leaves by {packet.out_interface}{hop}"), fate)],
-        )
+        out = packet.out_interface
+        seen = self._each(self.netfilter.run_device(out, "egress", way), lambda one: self._programs(one, out, "egress"))
+        return self._each(seen, lambda one: [Ending(one.step(Stage.END, f"leaves by {out}{hop}"), fate)])
 
     @staticmethod
     def _each(onwards: Iterable[Onward], stage: Onwards) -> list[Onward]:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from tcpwhy.path.delivery import reject_answer
+from tcpwhy.path.iptables_chain import run_iptables
+from tcpwhy.path.nft_chain import base_chains, device_chains, run_nft
 from tcpwhy.path.packet import Packet
 from tcpwhy.path.passage import MOST_WAYS, Hook, Passage, Surroundings
 from tcpwhy.path.rewriting import rewrite
@@ -98,6 +100,20 @@ class Netfilter:
             current = bounded(following, ended)
         return [*ended, *map(_as_routed, current)]
 
+    def run_device(self, interface: str, direction: Literal["ingress", "egress"], way: Way) -> list[Onward]:
+        """The chains of nft's family netdev at an interface (net/core/dev.c: before and after all else that IP does)."""
+        if self.host.nft is None:
+            return [way]
+        hook: Hook = "PREROUTING" if direction == "ingress" else "POSTROUTING"
+        onwards: list[Onward] = [way]
+        for chain in device_chains(self.host.nft, interface, direction):
+            run = functools.partial(_run_chain, self.host.nft, chain, self._around(hook))
+            following: list[Onward] = []
+            for one in onwards:
+                following += [one] if isinstance(one, Ending) else [self._follow(passage, one, hook) for passage in run(one.packet)]
+            onwards = following
+        return onwards
+
     def _at(self, hook: Hook) -> list[_Entry]:
         if hook not in self._entries:
             self._entries[hook] = self._collect(hook)
@@ -118,8 +134,6 @@ class Netfilter:
                 else:
                     found.append(_Entry(priority, len(found), "route" if table == "mangle" and hook == "OUTPUT" else "filter", (run,)))
         if self.host.nft is not None:
-            from tcpwhy.path.nft_chain import base_chains
-
             for chain in base_chains(self.host.nft, hook, self.version):
                 run = functools.partial(_run_chain, self.host.nft, chain, around)
                 if chain.type == "nat":
@@ -197,14 +211,10 @@ class Netfilter:
 
 
 def _run_table(ruleset: Iptables, table: str, hook: Hook, around: Surroundings, packet: Packet) -> list[Passage]:
-    from tcpwhy.path.iptables_chain import run_iptables
-
     return run_iptables(ruleset, table, hook, packet, around)
 
 
 def _run_chain(nft: Nft, chain: NftChain, around: Surroundings, packet: Packet) -> list[Passage]:
-    from tcpwhy.path.nft_chain import run_nft
-
     return run_nft(nft, chain, packet, around)
 
 
