@@ -30,7 +30,7 @@ def main() -> int:
     arguments = parser.parse_args()
     has_users = os.geteuid() == 0
     configurations = [
-        generate(seed, arguments.probes, has_nft=not arguments.uml, has_users=has_users)
+        generate(seed, arguments.probes, kernel="uml" if arguments.uml else "own", has_users=has_users)
         for seed in range(arguments.seed, arguments.seed + arguments.count)
     ]
     for one in configurations:

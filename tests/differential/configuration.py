@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 WIRES = ("eth0", "eth1", "eth2")
 """The interfaces of the host under test; each is one end of a cable, whose other end sends frames into it."""
@@ -54,28 +53,18 @@ class Configuration:
     """For iptables-restore; empty loads nothing."""
     nft: str = ""
     """For `nft -f`."""
+    ipset: str = ""
+    """For `ipset restore`."""
+    ipvs: str = ""
+    """For `ipvsadm -R`."""
     listeners: list[tuple[str, int]] = dataclasses.field(default_factory=list)
     probes: list[Probe] = dataclasses.field(default_factory=list)
     warm: list[Probe] = dataclasses.field(default_factory=list)
     """Sent before the state is taken, so that conntrack knows their connections."""
-
-    def as_words(self) -> dict[str, Any]:
-        """A form that JSON takes."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_words(cls, words: dict[str, Any]) -> Configuration:
-        """The opposite of `as_words`, after JSON made lists of tuples."""
-
-        def probes(raw: list[dict[str, Any]]) -> list[Probe]:
-            return [Probe(**{**one, "tunnel": tuple(one["tunnel"]) if one["tunnel"] else None}) for one in raw]
-
-        listeners = [(address, port) for address, port in words["listeners"]]
-        return cls(**{**words, "listeners": listeners, "probes": probes(words["probes"]), "warm": probes(words["warm"])})
 
     def __str__(self) -> str:
         parts = [f"seed {self.seed}", *(f"ip {line}" for line in self.ip)]
         parts += [f"net.ipv4.{key.replace('/', '.')} = {value}" for key, value in self.sysctls.items()]
         parts += [f"listens on {address}:{port}" for address, port in self.listeners]
         parts += [f"first: {probe}" for probe in self.warm]
-        return "\n".join([*parts, self.iptables, self.nft]).rstrip() + "\n"
+        return "\n".join([*parts, self.ipset, self.ipvs, self.iptables, self.nft]).rstrip() + "\n"

@@ -13,11 +13,13 @@ from tests.differential.observation import Observation
 OF_CODE = {
     0: {Fate.NO_ROUTE},
     1: {Fate.NO_ROUTE},
-    2: {Fate.NO_TUNNEL},
-    3: {Fate.NO_REAL_SERVER, Fate.REFUSED},
+    3: {Fate.NO_REAL_SERVER, Fate.NO_TUNNEL},
     13: {Fate.PROHIBITED},
 }
-"""Of ICMP destination unreachable (RFC 1812 5.2.7.1), where no rule gave it: route.c ip_error(), ip_vs_core.c ip_vs_leave()."""
+"""Of ICMP destination unreachable (RFC 1812 5.2.7.1), where no rule gave it.
+
+route.c ip_error(), ip_vs_core.c ip_vs_leave(), tunnel4.c tunnel4_rcv().
+"""
 OF_ERROR = {
     "EPERM": {Fate.DROPPED_BY_RULE},
     "EHOSTUNREACH": {Fate.NO_ROUTE},
@@ -65,7 +67,8 @@ def kernel_fates(probe: Probe, observation: Observation, rules: RisenRules | Non
     if observation.delivered:
         return _delivered(probe, observation)
     if any(one.interface != "lo" for one in observation.left):
-        return frozenset({Fate.FORWARDED if probe.way == "wire" else Fate.SENT})
+        # IPVS sends what it balances by LOCAL_OUT (ip_vs_xmit.c), which ip_forward() does not count
+        return frozenset({Fate.FORWARDED if "IpForwDatagrams" in observation.counters else Fate.SENT})
     fates = _not_arrived(probe, observation, rules)
     if rules is not None and not rules.has_reject:
         fates = fates - {Fate.REJECTED_BY_RULE}

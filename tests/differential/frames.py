@@ -6,7 +6,6 @@ import dataclasses
 import ipaddress
 import socket
 import struct
-from typing import Any
 
 ICMP, IPIP, TCP, UDP = 1, 4, 6, 17
 NAMES = {ICMP: "icmp", IPIP: "ipip", TCP: "tcp", UDP: "udp"}
@@ -35,12 +34,6 @@ class Seen:
     dscp: int = 0
     inside: Seen | None = None
     """What an ICMP error quotes, or an IPIP packet carries."""
-
-    @classmethod
-    def from_words(cls, words: dict[str, Any]) -> Seen:
-        """The form that `dataclasses.asdict` makes of it."""
-        inside = words["inside"]
-        return cls(**{**words, "inside": None if inside is None else cls.from_words(inside)})
 
     def __str__(self) -> str:
         ports = self.protocol in ("tcp", "udp")

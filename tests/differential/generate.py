@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import Literal
 
 from tests.differential import places
 from tests.differential.configuration import WIRES, Configuration, Probe
 from tests.differential.iptables_text import random_iptables
 from tests.differential.nft_text import random_nft
+from tests.differential.services import random_services
 
 FIRST_PORT = 20000
 """Source ports count up from here, so that each probe begins a connection of its own."""
@@ -17,14 +19,21 @@ MOST_OF_A_SOURCE = 4
 """Probes from one address: the kernel answers five errors to each, then one a second (route.c ip_error(), ip_rt_error_burst)."""
 
 
-def generate(seed: int, count: int, *, has_nft: bool, has_users: bool = True) -> Configuration:
-    """A configuration with `count` probes. `has_nft`: rulesets of nft too; `has_users`: packets may be sent as other users than root."""
+def generate(seed: int, count: int, *, kernel: Literal["own", "uml"], has_users: bool = True) -> Configuration:
+    """A configuration with `count` probes.
+
+    The own kernel has nft rulesets too; User Mode Linux has tunnels, dummy devices and IPVS. `has_users`: packets may be sent as
+    other users than root.
+    """
     chance = random.Random(seed)
     configuration = Configuration(seed)
     local = _addresses(chance, configuration)
     _routes(chance, configuration)
     _sysctls(chance, configuration)
-    flavour = chance.choices(("iptables", "nft", "both", "none"), (5, 4, 1, 0.5))[0] if has_nft else "iptables"
+    flavour = chance.choices(("iptables", "nft", "both", "none"), (5, 4, 1, 0.5) if kernel == "own" else (5, 0, 0, 1))[0]
+    tunnel_ends = _tunnels(chance, configuration) if kernel == "uml" else []
+    if kernel == "uml" and chance.random() < 0.5:
+        configuration.ipvs = random_services(chance, local)
     if flavour in ("iptables", "both"):
         configuration.iptables = random_iptables(chance)
     if flavour in ("nft", "both"):
@@ -35,9 +44,9 @@ def generate(seed: int, count: int, *, has_nft: bool, has_users: bool = True) ->
             configuration.listeners.append(listener)
     sources: Counter[str] = Counter()
     for number in range(count):
-        probe = _probe(chance, number, local, has_users)
+        probe = _probe(chance, number, local, has_users, tunnel_ends)
         while probe.way == "wire" and sources[probe.source] >= MOST_OF_A_SOURCE and probe.source not in local:
-            probe = _probe(chance, number, local, has_users)
+            probe = _probe(chance, number, local, has_users, tunnel_ends)
         sources[probe.source] += 1
         configuration.probes.append(probe)
     return configuration
@@ -49,6 +58,24 @@ def _addresses(chance: random.Random, configuration: Configuration) -> list[str]
     chosen += [("lo", address) for address in places.ON_LOOPBACK if chance.random() < 0.3]
     configuration.ip += [f"addr add {address} dev {name}" for name, address in chosen]
     return [address.partition("/")[0] for _, address in chosen] or ["127.0.0.1"]
+
+
+def _tunnels(chance: random.Random, configuration: Configuration) -> list[str]:
+    """Sets up IPIP devices; the addresses that tunnelled packets may be sent to."""
+    lines = []
+    if chance.random() < 0.85:
+        lines.append("link set tunl0 up")
+    if chance.random() < 0.4:
+        lines.append("addr add 10.7.0.1/24 dev tunl0")
+    if chance.random() < 0.3:
+        lines += ["link add tunl9 type ipip remote 10.1.0.77 local 10.1.0.1", "link set tunl9 up"]
+    if chance.random() < 0.5:
+        lines += ["link add dummy0 type dummy", "link set dummy0 up", "addr add 10.9.0.2/32 dev dummy0"]
+    configuration.ip += [line for line in lines if line.removesuffix("dummy0") not in "".join(configuration.ip)]
+    for where in ("conf/tunl0/rp_filter", "conf/all/rp_filter"):
+        if chance.random() < 0.5:
+            configuration.sysctls[where] = chance.choice((0, 1, 2))
+    return ["10.1.0.1", "10.2.0.1", "10.3.0.1", "10.1.0.77"]
 
 
 def _routes(chance: random.Random, configuration: Configuration) -> None:
@@ -132,7 +159,7 @@ def _sysctls(chance: random.Random, configuration: Configuration) -> None:
                 settings[f"conf/{where}/{key}"] = 1
 
 
-def _probe(chance: random.Random, number: int, local: list[str], has_users: bool) -> Probe:
+def _probe(chance: random.Random, number: int, local: list[str], has_users: bool, tunnel_ends: list[str]) -> Probe:
     way = chance.choices(("wire", "raw", "connect"), (7, 2, 1))[0]
     interface = chance.choice(WIRES) if way == "wire" else ""
     protocol, flags = ("tcp", "S") if way == "connect" else chance.choices((("tcp", "S"), ("tcp", "A"), ("udp", "")), (16, 1, 1))[0]
@@ -152,6 +179,9 @@ def _probe(chance: random.Random, number: int, local: list[str], has_users: bool
         mark=chance.choice(places.MARKS) if way != "wire" and chance.random() < 0.1 else 0,
         ttl=chance.choice((1, 2, 64)) if chance.random() < 0.06 else 64,
         dscp=chance.choice((4, 8, 46)) if chance.random() < 0.06 else 0,
+        tunnel=(places.beside(chance, interface), chance.choice(tunnel_ends))
+        if interface and tunnel_ends and chance.random() < 0.3
+        else None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import json
+import dataclasses
 import os
 import select
 import socket
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tcpwhy.lab.host import CLONE_NEWNET, iptables_flavour, run_checked
-from tcpwhy.lab.state import COMMANDS
+from tests.differential.collecting import collect
 from tests.differential.configuration import WIRES, Configuration, Probe
 from tests.differential.counting import read_counters, rule_comments, rule_lines
 from tests.differential.frames import ETHERTYPE_IPV4, TCP, UDP, Seen, build, decode
@@ -32,7 +32,7 @@ SETTLE_S = 0.02
 veth hands a frame to the other end's stack before send(2) returns, unless ksoftirqd has taken over."""
 QUIET_S = 0.001
 """After something came, this long nothing more must come."""
-COUNTED_AGAIN = 4
+COUNTED_AGAIN = 2
 """Of each configuration."""
 QUOTAS = {"icmp_ratelimit": 0, "icmp_ratemask": 0}
 """ICMP errors answer every packet (icmp(7)); a quota would hide what the kernel decided."""
@@ -62,21 +62,9 @@ class HostUnderTest:
         self._undo.close()
 
     def collect(self, folder: Path) -> None:
-        """Writes the host's state as the contract's section 2 names it; raises RuntimeError where a command fails."""
-        folder.mkdir(parents=True, exist_ok=True)
-        commands = [*COMMANDS, *((f"{name}-save.txt", f"{name}-{self._flavour}-save -c") for name in ("iptables", "ip6tables"))]
-        if self._flavour == "nft":
-            commands.append(("nft-ruleset.json", "nft -j list ruleset"))
-        running = []
-        for name, command in commands:
-            with (folder / name).open("wb") as sink:
-                running.append((name, subprocess.Popen(command.split(), stdout=sink, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)))
-        for name, process in running:
-            _, errors = process.communicate(timeout=60)
-            if process.returncode:
-                raise RuntimeError(f"{name}: {errors.decode(errors='replace')}")
-        release = Path("/proc/sys/kernel/osrelease").read_text().strip()
-        (folder / "host.json").write_text(json.dumps({"name": "host", "kernel": release, "time": time.time()}))
+        """Writes the host's state; raises RuntimeError where a command fails."""
+        has_sets, has_services = bool(self._configuration.ipset), bool(self._configuration.ipvs)
+        collect(folder, has_nft=self._flavour == "nft", has_sets=has_sets, has_services=has_services)
 
     def observe(self, probe: Probe) -> Observation:
         """Sends one probe and tells what became of it.
@@ -89,11 +77,11 @@ class HostUnderTest:
         observation = self._send(probe)
         is_silent = not (observation.left or observation.answers or observation.delivered or observation.error)
         if is_silent:
-            observation.has_way_back = not subprocess.run(["ip", "route", "get", probe.source], capture_output=True, check=False).returncode
+            observation.has_way_back = has_route(probe.source)
             if not is_quick and not observation.counters and self._counted_again < COUNTED_AGAIN:
                 self._counted_again += 1
                 before = self._rule_counters()
-                observation = self._send(probe)
+                observation = dataclasses.replace(self._send(probe), has_way_back=observation.has_way_back)
         if before is not None:
             lines, comments = self._rule_counters()
             observation.risen = [number for number, count in lines.items() if count > before[0].get(number, 0)]
@@ -144,6 +132,10 @@ class HostUnderTest:
         run_batch(["link set lo up", *(f"link set {name} arp off up" for name in WIRES), *self._configuration.ip])
         for key, value in self._configuration.sysctls.items():
             write_sysctl(key, value)
+        if self._configuration.ipset:
+            run_with_input(["ipset", "restore"], self._configuration.ipset)
+        if self._configuration.ipvs:
+            run_with_input(["ipvsadm", "-R"], self._configuration.ipvs)
         if self._configuration.iptables:
             run_with_input([f"iptables-{self._flavour}-restore"], self._configuration.iptables)
         if self._configuration.nft:
@@ -216,6 +208,17 @@ def set_namespace(descriptor: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(descriptor, CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "setns")
+
+
+def has_route(address: str) -> bool:
+    """Whether this host can send to an address: connect(2) of UDP asks for the route and sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        try:
+            asking.connect((address, 9))
+        except OSError:
+            return False
+        return True
 
 
 def write_sysctl(key: str, value: int) -> None:

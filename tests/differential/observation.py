@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from tests.differential.configuration import Probe
 from tests.differential.frames import Seen
@@ -41,20 +40,6 @@ class Observation:
     risen_nft: list[str] | None = None
     """Comments of nft rules whose counters rose."""
 
-    def as_words(self) -> dict[str, Any]:
-        """A form that JSON takes."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_words(cls, words: dict[str, Any]) -> Observation:
-        """The opposite of `as_words`."""
-
-        def left(raw: list[dict[str, Any]]) -> list[Left]:
-            return [Left(one["interface"], Seen.from_words(one["packet"])) for one in raw]
-
-        delivered = [Seen.from_words(one) for one in words["delivered"]]
-        return cls(**{**words, "delivered": delivered, "left": left(words["left"]), "answers": left(words["answers"])})
-
     def __str__(self) -> str:
         parts = [f"delivered: {packet}" for packet in self.delivered]
         parts += [f"left by {one.interface}: {one.packet} ttl {one.packet.ttl}" for one in self.left]
@@ -65,6 +50,16 @@ class Observation:
         parts += [f"lines of iptables-save.txt that counted: {self.risen}"] if self.risen else []
         parts += [f"nft rules that counted: {self.risen_nft}"] if self.risen_nft else []
         return "\n".join(parts or ["nothing was seen of it"])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Result:
+    """What one configuration led to in its world."""
+
+    observations: list[Observation]
+    """One a probe."""
+    error: str = ""
+    """A traceback, where it could not be loaded or tried."""
 
 
 def recognise(probe: Probe, outgoing: Sequence[Left], delivered: Sequence[Seen]) -> Observation:

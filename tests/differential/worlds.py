@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from tcpwhy.lab import runners
 from tests.differential.configuration import Configuration
-from tests.differential.observation import Observation
+from tests.differential.observation import Observation, Result
 
 CHECKOUT = Path(__file__).parents[2]
 UML_MODULES = (
@@ -39,7 +40,7 @@ class Outcome:
 def run(runner: str, configurations: Sequence[Configuration], scratch: Path, seconds: float = 300) -> Iterator[Outcome]:
     """Runs `namespaces` or `uml`; raises WorldFailed where a configuration cannot be loaded or the world does not end in time."""
     scratch.mkdir(parents=True, exist_ok=True)
-    (scratch / "configurations.jsonl").write_text("".join(f"{json.dumps(one.as_words())}\n" for one in configurations))
+    (scratch / "configurations.jsonl").write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in configurations))
     talk = scratch / "world.txt"
     with talk.open("wb") as sink:
         world = subprocess.Popen(
@@ -56,17 +57,16 @@ def run(runner: str, configurations: Sequence[Configuration], scratch: Path, sec
         raise WorldFailed(f"the world did not end within {seconds} s\n{talk.read_text(errors='replace')[-2000:]}") from None
     finally:
         runners.stop(world)
-    results = scratch / "observations.jsonl"
+    results = scratch / "results.jsonl"
     lines = results.read_text().splitlines() if results.exists() else []
     if len(lines) != len(configurations):
         said = "".join(path.read_text(errors="replace")[-2000:] for path in (talk, scratch / "uml.txt") if path.exists())
         raise WorldFailed(f"{len(lines)} of {len(configurations)} configurations were worked through\n{said}")
     for line, configuration in zip(lines, configurations, strict=True):
-        words = json.loads(line)
-        if words["error"]:
-            raise WorldFailed(f"{words['error']}\n{configuration}")
-        observations = [Observation.from_words(one) for one in words["observations"]]
-        yield Outcome(configuration, scratch / str(configuration.seed) / "state", observations)
+        result = msgspec.json.decode(line, type=Result)
+        if result.error:
+            raise WorldFailed(f"{result.error}\n{configuration}")
+        yield Outcome(configuration, scratch / str(configuration.seed) / "state", result.observations)
 
 
 def _program(scratch: Path) -> str:
