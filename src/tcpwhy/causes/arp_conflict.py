@@ -21,12 +21,17 @@ Not to be taken for.  A failover of VRRP, balance-alb bonds and several interfac
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tcpwhy.causes._by_state import COLLECT, all_but
+from tcpwhy.causes._claims import claims_on, moved_between_claims, sent_to
 from tcpwhy.causes._stops import end_of
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
-from tcpwhy.connections.connection import Connection, Segment
+from tcpwhy.connections.connection import INITIAL_TTLS, Connection, Segment
 from tcpwhy.connections.failure import Kind
-from tcpwhy.connections.packet import Packet
+
+if TYPE_CHECKING:
+    from tcpwhy.tables.sockets import Socket
 
 ID = "arp-conflict"
 SUSPECT = "client_packets > 0"
@@ -38,53 +43,100 @@ def examine(connection: Connection) -> Verdict:
     failure = connection.failure
     if failure is None:
         return RuledOut("it did not fail")
-    claims = connection.topology.arp_claims.get(connection.server.ip, frozenset())
-    moved = _moved(connection)
+    moved = moved_between_claims(connection)
     if moved is not None:
-        place, before, after = moved
-        if len(claims) > 1 and {before.packet.destination_mac, after.packet.destination_mac} <= claims:
-            return _found(connection, place, before, after)
-    end = end_of(connection)
-    if end is not None and end.is_seen:
-        return RuledOut(f"the packet's end is known: it is on {end.place}")
-    if failure.kind in (Kind.PROHIBITED, Kind.REPORTED) or connection.icmp:
+        return _found(connection, *moved)
+    claims = claims_on(connection)
+    if failure.kind in (Kind.PROHIBITED, Kind.REPORTED):
         return RuledOut("an answer that was meant for it came")
     ask = (f"a capture of ARP on the network of {connection.server.ip} (`arping -D`), and {COLLECT} on the hosts that claim it",)
     if len(claims) > 1:
+        elsewhere = _to_the_wrong_one(connection, claims)
+        if elsewhere is not None:
+            return elsewhere
         shown = tuple(exhibit(one, connection, "sent to one of them") for one in connection.segments[:1])
         macs = ", ".join(sorted(claims))
         because = f"{len(claims)} hardware addresses claim {connection.server.ip} by ARP ({macs}); two interfaces of one host do so too"
         return Open(because, ask, shown)
+    end = end_of(connection)
+    if end is not None and end.is_seen:
+        return RuledOut(f"the packet's end is known: it is on {end.place}")
+    if connection.icmp:
+        return RuledOut("an ICMP error came back: another way than ARP's was tried")
     resets = [segment for segment in connection.resets if segment.sender == "server"]
-    if failure.kind is Kind.SILENT or (failure.kind is Kind.RESET and resets and failure.segments[-1] in resets[:1]):
+    if failure.kind is Kind.REFUSED and _from_nearer_or_farther(connection, resets):
+        return RuledOut("the RST crossed another number of routers than the server's packets: it comes from another network")
+    if failure.kind in (Kind.SILENT, Kind.REFUSED) or (failure.kind is Kind.RESET and failure.segments[-1] in resets[:1]):
         return Open("another host that claims the address by ARP would get the packets", ask)
     return RuledOut("nothing shows that two hosts claim the address")
 
 
-def _moved(connection: Connection) -> tuple[str, Segment, Segment] | None:
-    """The place from which the client's packets went to one hardware address and then to another, and the packets around the move."""
+def _from_nearer_or_farther(connection: Connection, resets: list[Segment]) -> bool:
+    """True where a RST crossed another number of routers than other packets from its address."""
+    for reset in resets[:1]:
+        for place, sighting in reset.sightings.items():
+            known = {_routers(ttl) for ttl in connection.topology.server_ttls.get((place, sighting.packet.source.ip), frozenset())}
+            if known and _routers(sighting.packet.ttl) not in known:
+                return True
+    return False
+
+
+def _routers(ttl: int) -> int:
+    return next((initial - ttl for initial in sorted(INITIAL_TTLS) if ttl <= initial), 0)
+
+
+def _to_the_wrong_one(connection: Connection, claims: frozenset[str]) -> Found | None:
+    """A SYN that went to one of the claiming hosts, which refused it or said nothing, while another of them has the service."""
+    if connection.failure is None or not connection.failure.kind.in_handshake:
+        return None
     for place in connection.places:
-        last: tuple[Segment, str] | None = None
-        for segment in connection.segments:
-            sighting = segment.sighting_at(place)
-            if segment.sender != "client" or sighting is None:
+        syn = next((one for one in connection.syns if sent_to(one, place) in claims), None)
+        if syn is None:
+            continue
+        mac = sent_to(syn, place)
+        for host in connection.hosts.values():
+            links = host.links.by_name.values() if host.links is not None else ()
+            own = next((link for link in links if link.mac.lower() in claims), None)
+            if own is None or own.mac.lower() == mac or any(link.mac.lower() == mac for link in links) or host.sockets is None:
                 continue
-            mac = _leaving(sighting.copies)
-            if not mac:
+            listeners = host.sockets.listeners_for(connection.server.ip, connection.server.port)
+            if not listeners or not any(one.ip == connection.server.ip for one in (host.addresses.entries if host.addresses else ())):
                 continue
-            if last is not None and last[1] != mac:
-                return place, last[0], segment
-            last = (segment, mac)
+            return _refused_by_the_wrong_one(connection, place, syn, mac, host.name, own.mac.lower(), listeners[0])
     return None
 
 
-def _leaving(copies: list[Packet]) -> str:
-    """The hardware address that the packet was sent to."""
-    return next((copy.destination_mac for copy in reversed(copies) if copy.destination_mac), "")
+def _refused_by_the_wrong_one(
+    connection: Connection, place: str, syn: Segment, mac: str, right: str, right_mac: str, listener: Socket
+) -> Found:
+    answer = "answered it with RST" if connection.resets else "did not answer"
+    shown = [exhibit(syn, connection, f"sent to {mac}", place)]
+    shown += [exhibit(one, connection, "what that host answers") for one in connection.resets[:1]]
+    text = f"{listener.local} listens on {right}, which has {right_mac}"
+    return Found(
+        statement=f"the SYN for {connection.server} went to {mac}, and the service is at {right_mac} ({right})",
+        exhibits=(*shown, Exhibit("state", right, listener.source.file, text, line=listener.source.line)),
+        basis="state",
+        where=place,
+        explanation=(
+            f"Both {mac} and {right_mac} answer ARP for {connection.server.ip}. Its program listens on {right} ({right_mac}); "
+            f"this SYN went to {mac}, which {answer}."
+        ),
+        at_ns=syn.aligned_ns,
+        excludes=all_but(ID, f"the SYN went to {mac}, and {right} with the service claims {connection.server.ip} by ARP too"),
+        fix=_fixes(connection, mac, right_mac),
+    )
+
+
+def _fixes(connection: Connection, first: str, second: str) -> tuple[str, ...]:
+    return (
+        f"find {first} and {second} (`ip neigh`, the switch's table), and take {connection.server.ip} from the wrong one",
+        "on a real server that must keep the address: `sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2`",
+    )
 
 
 def _found(connection: Connection, place: str, before: Segment, after: Segment) -> Found:
-    first, second = before.packet.destination_mac, after.packet.destination_mac
+    first, second = sent_to(before, place), sent_to(after, place)
     exhibits: list[Exhibit] = [
         exhibit(before, connection, f"sent to {first}", place),
         exhibit(after, connection, f"sent to {second}", place),
@@ -105,8 +157,5 @@ def _found(connection: Connection, place: str, before: Segment, after: Segment) 
         at_ns=after.aligned_ns,
         excludes=all_but(ID, f"its packets went to {first} and then to {second}, and both claim {connection.server.ip} by ARP"),
         next_evidence=(f"{COLLECT} on the hosts with {first} and {second}: which of them has {connection.server.ip}, and arp_ignore",),
-        fix=(
-            f"find {first} and {second} (`ip neigh`, the switch's table), and take {connection.server.ip} from the wrong one",
-            "on a real server that must keep the address: `sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2`",
-        ),
+        fix=_fixes(connection, first, second),
     )

@@ -29,6 +29,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from tcpwhy.causes._claims import moved_between_claims, sent_to
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.failure import Kind
@@ -60,6 +61,10 @@ def examine(connection: Connection) -> Verdict:
     failure = connection.failure
     if failure is None or failure.kind.in_handshake:
         return RuledOut("the connection was never established")
+    claimed = moved_between_claims(connection)
+    if claimed is not None:
+        first, second = sent_to(claimed[1], claimed[0]), sent_to(claimed[2], claimed[0])
+        return RuledOut(f"its packets moved from {first} to {second}, which both claim the address by ARP")
     moves = [move for stranger in connection.places for move in [_move_to(connection, stranger)] if move is not None]
     if not moves:
         return _from_one_place(connection)

@@ -349,7 +349,11 @@ def _beyond_the_captures(connection: Connection, syn_acks: list[Segment], *, sur
             "it had not received the answer." + _about_the_reset(connection)
         ),
         at_ns=syn_acks[0].aligned_ns,
-        excludes=_excluded("the SYN-ACK left and did not reach the client"),
+        excludes={
+            cause: because
+            for cause, because in _excluded("the SYN-ACK left and did not reach the client").items()
+            if cause not in ("reverse-path-filter", "asymmetric-drop")
+        },
         next_evidence=(f"a capture at {connection.client.ip}, or on the way to it: it would name the stretch where the SYN-ACKs are lost",),
         fix=(f"find what drops SYN-ACKs from {connection.server} on their way to {connection.client.ip}",),
     )

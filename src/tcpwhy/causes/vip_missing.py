@@ -54,7 +54,9 @@ def _fits(connection: Connection) -> str | None:
         return None
     place = connection.places[-1]
     own = connection.topology.addresses.get(place, frozenset())
-    if connection.views[place].server.ip in own:
+    address, host = connection.views[place].server.ip, connection.hosts.get(place)
+    balances = host is not None and host.ipvs is not None and any(one.ip == address for one in host.ipvs.services or ())
+    if address in own and not balances:
         return None
     return "a real server without the address drops what is sent to it"
 
