@@ -1,8 +1,10 @@
-"""A host's network state as the contract's section 2 names it: a host comes in, raw outputs go into a folder."""
+"""A host's network state as `tcpwhy collect` writes it: a host of the lab comes in, raw outputs go into a folder."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import time
 from datetime import datetime
@@ -10,83 +12,65 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from .host import iptables_flavour
-
 if TYPE_CHECKING:
     from .host import Host
 
-#: file, command; a command that cannot run here is named in host.json and leaves no file
-COMMANDS: tuple[tuple[str, str], ...] = (
-    ("ss-tcp.txt", "ss -tanpioem"),
-    ("nstat.txt", "nstat -asz"),
-    ("ip-link.json", "ip -j -d -s link"),
-    ("ip-addr.json", "ip -j -d addr"),
-    ("ip-neigh.json", "ip -j -d neigh"),
-    ("ip-route.json", "ip -j -d route show table all"),
-    ("ip-rule.json", "ip -j -d rule"),
-    ("ip6-route.json", "ip -6 -j -d route show table all"),
-    ("ip6-rule.json", "ip -6 -j -d rule"),
-    ("sysctl.txt", "sysctl -a --pattern ^net[.]"),
-    ("conntrack.txt", "conntrack -L -o extended"),
-)
+SCRIPT = Path(__file__).parents[1] / "record" / "collect.sh"
+"""Inside a world the lab is a package of its own, so the script is found beside it."""
 
-#: What only a full state has.
-FURTHER: tuple[tuple[str, str], ...] = (
-    ("conntrack-stats.txt", "conntrack -S"),
-    ("ipvsadm-rules.txt", "ipvsadm -S -n"),
-    ("ipvsadm-connections.txt", "ipvsadm -L -n -c"),
-    ("ipset.txt", "ipset save"),
-    ("tc.txt", "tc -s qdisc"),
-    ("ip-route-cache.txt", "ip route show cache"),
-)
+FEW = frozenset({
+    "ss-tcp.txt", "nstat.txt", "ip-link.json", "ip-addr.json", "ip-neigh.json", "ip-route.json", "ip-rule.json", "ip6-route.json",
+    "ip6-rule.json", "sysctl.txt", "conntrack.txt", "iptables-save.txt", "ip6tables-save.txt", "nft-ruleset.json", "host.json",
+})  # fmt: skip
+"""What a state that is not full holds."""
 
-#: The kernel's log belongs to all hosts of a world: it would tell one host what happened in another.
-SHARED = {"dmesg-net.txt": "one kernel's log is shared by all hosts of the lab"}
+SHARED = {
+    "dmesg-net.txt": "one kernel's log is shared by all hosts of the lab",
+    "bpf-net.txt": "one kernel's programs are shared by all hosts of the lab",
+}
+"""What would tell one host what happened in another."""
 
 
 def write_state(host: Host, folder: Path, *, full: bool = False) -> None:
-    """Writes the state of `host` into `folder`, and host.json beside it: kernel, time, zone, and what failed.
-
-    `full` takes IPVS, ipset, queueing, and the legacy iptables where both variants exist too.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    now = time.time()
-    zone = ZoneInfo(host.world.options.zone)
-    failed = dict(SHARED) if full else {}
-    commands = _commands(full)
-    # One shell for all: in User Mode Linux each program that starts costs tens of milliseconds.
-    errors = host.scratch / "state-errors"
-    errors.mkdir(exist_ok=True)
-    script = "".join(f"{command} >{folder}/{name} 2>{errors}/{name} || echo {name}\n" for name, command in commands)
+    """Writes the state of `host` into `folder`; one that is not full is cut down to FEW."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = host.scratch / f"collect-{folder.name}"
     done = subprocess.run(
-        host.command(["sh", "-c", script]), stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False
+        host.command(["sh", str(SCRIPT), "-n", host.name, "-d", str(scratch)]),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TZ": _posix_zone(host.world.options.zone)},
+        timeout=120,
+        check=False,
     )
-    for name in done.stdout.split():
-        failed[name] = (errors / name).read_text().strip()[:300]
-        (folder / name).unlink()
-    for file in folder.glob("*-legacy-save.txt"):
-        if not file.stat().st_size:  # both variants exist where the other one has rules
-            file.unlink()
-    offset = datetime.fromtimestamp(now, zone).strftime("%z")
-    release = Path("/proc/sys/kernel/osrelease").read_text().strip()
-    about = {
-        "name": host.name,
-        "kernel": release,
-        "time": datetime.fromtimestamp(now, ZoneInfo("UTC")).isoformat(),
-        "utc_offset": f"{offset[:3]}:{offset[3:]}",
-        "failed": failed,
-    }
-    (folder / "host.json").write_text(json.dumps(about, indent=1) + "\n")
+    if done.returncode:
+        raise RuntimeError(f"the state of {host.name} was not collected: {done.stderr.strip()[-500:]}")
+    wanted = {path.name for path in (scratch / "state").iterdir()} - set(SHARED)
+    if not full:
+        wanted &= FEW
+    folder.mkdir(exist_ok=True)
+    for name in sorted(wanted):
+        shutil.move(scratch / "state" / name, folder / name)
+        (folder / name).chmod(0o644)
+    shutil.rmtree(scratch)
+    _forget_shared(folder / "host.json", wanted, full=full)
 
 
-def _commands(full: bool) -> list[tuple[str, str]]:
-    flavour = iptables_flavour()
-    saves = [(f"{name}-save.txt", f"{name}-{flavour}-save -c") for name in ("iptables", "ip6tables")]
-    commands = [*COMMANDS, *saves]
-    if flavour == "nft":
-        commands.append(("nft-ruleset.json", "nft -j list ruleset"))
+def _posix_zone(name: str) -> str:
+    """`TZ` that needs no zone files: `<+0800>-08:00` is eight hours east of Greenwich (POSIX.1-2017, 8.3)."""
+    offset = datetime.fromtimestamp(time.time(), ZoneInfo(name)).strftime("%z")
+    return f"<{offset}>{'-' if offset[0] == '+' else '+'}{offset[1:3]}:{offset[3:5]}"
+
+
+def _forget_shared(path: Path, kept: set[str], *, full: bool) -> None:
+    """host.json speaks of what this state has, and of the kernel's time since its start not at all: all hosts share it."""
+    about = json.loads(path.read_text())
+    about.pop("uptime_s", None)
+    about["hostname"] = about["name"]
+    about["none"] = {name: why for name, why in about["none"].items() if name in kept}
+    about["failed"] = {name: why for name, why in about["failed"].items() if full or name in FEW}
     if full:
-        commands += FURTHER
-        if flavour == "nft":
-            commands += [(f"{name}-legacy-save.txt", f"{name}-legacy-save -c") for name in ("iptables", "ip6tables")]
-    return commands
+        about["failed"] |= SHARED
+    path.write_text(json.dumps(about, indent=1) + "\n")
