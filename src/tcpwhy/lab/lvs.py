@@ -17,6 +17,8 @@ DIRECTORS = ("director", "lb1", "lvs-01", "balancer")
 SERVERS = ("rs", "web", "real-", "app-")
 #: Seconds after which the load's clients give up: a SYN and its repetitions at 1 and 3 s fit in.
 PATIENCE = 3.6
+#: Seconds for which healthy connections go on after the last one that may fail: captures must show that it fell silent.
+LASTING = 4.4
 
 
 @dataclass
@@ -62,7 +64,7 @@ class Lvs:
         virtual = Load(self.world, self.client, self.vip, self.port, patience=PATIENCE)
         virtual.mixed(count, seconds)
         for server in self.servers:
-            Load(self.world, self.client, server.address, self.port).mixed(24 // len(self.servers), seconds)
+            Load(self.world, self.client, server.address, self.port).mixed(24 // len(self.servers), seconds + LASTING)
 
 
 def build(world: World, mode: str, *, servers: int = 3) -> Lvs:

@@ -37,7 +37,7 @@ def story(world: World) -> None:
     world.notes["second"] = second.address
     world.record()
     begun = time.monotonic()
-    Load(world, row.client, row.address, row.port).mixed(45, 3.0)
+    Load(world, row.client, row.address, row.port).mixed(45, 6.8)
     prey = Load(world, second, row.address, row.port, patience=PATIENCE)
     for number in range(PREY):
         if world.form == "moved":

@@ -36,12 +36,13 @@ def story(world: World) -> None:
     else:
         host.restore_iptables(rules(world, HOOKS[place], row.port, second, answer))
     world.notes["second"] = endpoint(row.address, second)
+    silent = answer.removeprefix("nft-") in ("drop", "policy")
     world.record()
-    Load(world, row.client, row.address, row.port).mixed(45, 3.0)
+    Load(world, row.client, row.address, row.port).mixed(45, 6.2 if silent else 3.0)
     other = Load(world, row.client, row.address, second, patience=3.4)
     for _ in range(PREY):
         other.talk("prey", lambda talk: talk.ask("GET", "/"), after=world.random.uniform(0.1, 2.0))
-    time.sleep(6.0 if answer in ("drop", "policy") else 4.2)
+    time.sleep(6.8 if silent else 4.2)
 
 
 def rules(world: World, hook: str, open_port: int, shut_port: int, answer: str) -> str:

@@ -90,11 +90,11 @@ def story(world: World) -> None:
     world.notes |= {"service": endpoint(far_a, port), "place": place.name, "interface": interface.port}
     world.record()
     begun = time.monotonic()
-    Load(world, near, far_b, port).mixed(42, 3.0)
+    Load(world, near, far_b, port).mixed(42, 6.2)
     prey = Load(world, near, far_a, port, patience=3.4)
     for _ in range(PREY):
         prey.talk("prey", lambda talk: talk.ask("GET", "/"), after=world.random.uniform(0.1, 1.5))
-    time.sleep(max(0.0, begun + 6.0 - time.monotonic()))
+    time.sleep(max(0.0, begun + 6.8 - time.monotonic()))
 
 
 def by_rule(host: Host) -> None:

@@ -6,7 +6,7 @@ import time
 
 from ..firewall import require_each
 from ..load import Load
-from ..lvs import PATIENCE, build, unanswered, victims
+from ..lvs import LASTING, PATIENCE, build, unanswered, victims
 from ..scenario import Scenario, Truth
 from ..view import CaseView
 from ..world import World
@@ -40,11 +40,11 @@ def story(world: World) -> None:
     world.notes["victims"] = [lacking.name]
     world.record()
     for server in built.servers:
-        Load(world, built.client, server.address, built.port).mixed(14, 2.0)
+        Load(world, built.client, server.address, built.port).mixed(14, 2.0 + LASTING)
     virtual = Load(world, built.client, built.vip, built.port, patience=PATIENCE)
     for _ in range(PREY):
         virtual.talk("virtual", lambda talk: talk.ask("GET", "/"), after=world.random.uniform(0.1, 2.0))
-    time.sleep(6.2)
+    time.sleep(6.8)
 
 
 def check(view: CaseView) -> Truth:
