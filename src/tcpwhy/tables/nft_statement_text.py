@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from tcpwhy.tables.nft_effect_text import EffectReader
 from tcpwhy.tables.nft_expression_text import constant
-from tcpwhy.tables.nft_tokens import NotUnderstood, Token, read_duration
+from tcpwhy.tables.nft_tokens import NotUnderstood, Token, read_duration, read_number
 from tcpwhy.tables.nft_words import BITMASKS, CT_KEYS_WITHOUT_VALUE, OPERATORS, SPELLED
 
 _RATE = re.compile(r"(\d{1,18})/(\w{1,10})", re.ASCII)
@@ -127,7 +127,7 @@ class StatementReader(EffectReader):
             body = {"rate": int(found.group(1)), "burst": 5, "per": found.group(2)}
         else:
             unit, _, per = self.word().partition("/")
-            body = {"rate": int(constant(word)), "burst": 0, "per": per, "rate_unit": unit, "burst_unit": "bytes"}
+            body = {"rate": read_number(word), "burst": 0, "per": per, "rate_unit": unit, "burst_unit": "bytes"}
         if over:
             body["inv"] = True
         if self.take_if("burst"):

@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tcpwhy.tables.nft_words import BARE_META, PRECEDENCE, VERDICTS
+from tcpwhy.tables.nft_words import PRECEDENCE, VERDICTS
 
 LONGEST = 2000
 """Characters of a rule that are written; sets without a name can be long."""
 DEEPEST = 60
+_BARE = frozenset(("iif", "iifname", "iifgroup", "oif", "oifname", "oifgroup"))
+"""Meta keys that nft writes without `meta` (src/meta.c meta_key_is_unqualified())."""
 
 
 def write_rule(expressions: Sequence[Any], comment: str = "") -> str:
@@ -38,7 +40,7 @@ def write_statement(statement: Any) -> str:
                 return writer(kind, body)
             if kind in VERDICTS:
                 return _verdict(kind, body)
-        except (KeyError, TypeError, ValueError, IndexError, RecursionError):
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError, RecursionError):
             return _as_json(statement)
     if isinstance(statement, str):
         return " ".join(statement.split())[:LONGEST]
@@ -58,21 +60,58 @@ def write_expression(value: Any, depth: int = 0) -> str:
         raise ValueError("too deep")
     if isinstance(value, bool):
         return "exists" if value else "missing"
-    if isinstance(value, int):
+    if isinstance(value, int | str):
         return str(value)
-    if isinstance(value, str):
-        return value
     if isinstance(value, list):
         return ",".join(write_expression(one, depth + 1) for one in value[:200])
     if not isinstance(value, dict) or len(value) != 1:
         raise ValueError("no expression")
     kind, body = next(iter(value.items()))
     if kind in PRECEDENCE:
-        return f" {kind} ".join(write_expression(one, depth + 1) for one in body)
+        return f" {kind} ".join(write_expression(styled(body[0], one), depth + 1) for one in body)
     if kind in VERDICTS:
         return _verdict(kind, body)
     writer: Callable[[Any, int], str] = _EXPRESSIONS[kind]
     return writer(body, depth + 1)
+
+
+def styled(left: Any, value: Any, depth: int = 0) -> Any:
+    """The constants that something is compared with, as nft writes them for it: marks hexadecimal, names of interfaces in quotes."""
+    if depth > DEEPEST:
+        return value
+    if isinstance(value, list):
+        return [styled(left, one, depth + 1) for one in value[:201]]
+    if isinstance(value, dict) and isinstance(left, dict):
+        parts, constants = left.get("concat"), value.get("concat")
+        if isinstance(parts, list) and isinstance(constants, list) and len(parts) == len(constants):
+            return {"concat": [styled(part, one, depth + 1) for part, one in zip(parts, constants, strict=True)]}
+        inner = ("set", "range", "prefix", "elem", "addr", "val", *PRECEDENCE)
+        return {kind: styled(left, body, depth + 1) if kind in inner else body for kind, body in value.items()}
+    kind = _kind_of(left)
+    if kind == "mark" and isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:#010x}"
+    if kind == "name" and isinstance(value, str) and not value.startswith("@"):
+        return f'"{value}"'
+    return value
+
+
+def _kind_of(left: Any) -> str:
+    """Whether something is a mark, or the name of an interface."""
+    for _ in range(DEEPEST):
+        operand = next((left[mark] for mark in PRECEDENCE if mark in left), None) if isinstance(left, dict) else None
+        if not isinstance(operand, list) or not operand:
+            break
+        left = operand[0]
+    if not isinstance(left, dict):
+        return ""
+    for kind in ("meta", "ct"):
+        body = left.get(kind)
+        key = body.get("key") if isinstance(body, dict) else None
+        if key == "mark":
+            return "mark"
+        if kind == "meta" and key in ("iif", "oif", "iifname", "oifname", "ibrname", "obrname", "iifkind", "oifkind"):
+            return "name"
+    return "name" if isinstance(left.get("fib"), dict) and left["fib"].get("result") in ("oif", "oifname") else ""
 
 
 def _verdict(kind: str, body: Any) -> str:
@@ -90,6 +129,15 @@ def _set(body: Any, depth: int) -> str:
     elements = body if isinstance(body, list) else [body]
     shown = [_element(one, depth) for one in elements[:200]]
     return "{ " + ", ".join(shown) + (", …" if len(elements) > 200 else "") + " }"
+
+
+def _mapped(body: Any) -> str:
+    """The elements of a map; of each pair the first is a key."""
+    elements = body["data"].get("set") if isinstance(body["data"], dict) else None
+    if not isinstance(elements, list):
+        return write_expression(body["data"])
+    pairs = [[styled(body["key"], one[0]), one[1]] if isinstance(one, list) and len(one) == 2 else one for one in elements[:201]]
+    return write_expression({"set": pairs})
 
 
 def _element(element: Any, depth: int) -> str:
@@ -115,7 +163,7 @@ def _payload(body: Any, _: int) -> str:
 
 def _meta(body: Any, _: int) -> str:
     key = str(body["key"])
-    return key if key in BARE_META and key != "mark" else f"meta {key}"
+    return key if key in _BARE else f"meta {key}"
 
 
 def _ct(body: Any, _: int) -> str:
@@ -162,7 +210,7 @@ _EXPRESSIONS: dict[str, Callable[[Any, int], str]] = {
     "concat": lambda body, depth: " . ".join(write_expression(one, depth) for one in body),
     "prefix": lambda body, depth: f"{write_expression(body['addr'], depth)}/{body['len']}",
     "range": lambda body, depth: f"{write_expression(body[0], depth)}-{write_expression(body[1], depth)}",
-    "map": lambda body, depth: f"{write_expression(body['key'], depth)} map {write_expression(body['data'], depth)}",
+    "map": lambda body, depth: f"{write_expression(body['key'], depth)} map {_mapped(body)}",
     "fib": lambda body, _: f"fib {' . '.join(_flags(body['flags']).split(','))} {body['result']}",
     "socket": lambda body, _: f"socket {body['key']}" + (f" level {body['level']}" if "level" in body else ""),
     "rt": lambda body, _: f"rt {body['family']} {body['key']}" if "family" in body else f"rt {body['key']}",
@@ -179,8 +227,11 @@ _EXPRESSIONS: dict[str, Callable[[Any, int], str]] = {
 
 
 def _match(_: str, body: Any) -> str:
-    left, right, operator = write_expression(body["left"]), write_expression(body["right"]), body["op"]
-    is_plain = isinstance(body["left"], dict) and "&" not in body["left"]
+    left, right, operator = write_expression(body["left"]), write_expression(styled(body["left"], body["right"])), body["op"]
+    masked = body["left"].get("&") if isinstance(body["left"], dict) else None
+    if isinstance(masked, list) and len(masked) == 2 and isinstance(masked[1], list) and operator in ("==", "!="):
+        return f"{write_expression(masked[0])} {'!= ' if operator == '!=' else ''}{right} / {write_expression(masked[1])}"
+    is_plain = masked is None
     return f"{left} {right}" if operator == "in" or (operator == "==" and is_plain) else f"{left} {operator} {right}"
 
 
@@ -194,7 +245,8 @@ def _nat(kind: str, body: Any) -> str:
     if body is None:
         return kind
     text = kind + (f" {body['family']}" if "family" in body else "") + (" prefix" if body.get("type_flags") == "prefix" else "")
-    return text + _destination(body) + (f" {_flags(body['flags'])}" if "flags" in body else "")
+    flags = _flags(body["flags"]) if "flags" in body and body["flags"] != "netmap" else ""
+    return text + _destination(body) + (f" {flags}" if flags else "")
 
 
 def _destination(body: Any) -> str:
@@ -212,7 +264,7 @@ def _tproxy(kind: str, body: Any) -> str:
 
 
 def _reject(kind: str, body: Any) -> str:
-    if not body:
+    if not body or body.get("expr") == "port-unreachable":
         return kind
     return f"{kind} with {body['type']}" + (f" {write_expression(body['expr'])}" if "expr" in body else "")
 
@@ -230,7 +282,9 @@ def _limit(kind: str, body: Any) -> str:
         return f'{kind} name "{body}"'
     over = "over " if body.get("inv") else ""
     unit = f" {body['rate_unit']}" if "rate_unit" in body else ""
-    return f"{kind} rate {over}{body['rate']}{unit}/{body['per']} burst {body.get('burst', 0)} {body.get('burst_unit', 'packets')}"
+    burst = body.get("burst", 0)
+    bursting = f" burst {burst} {body.get('burst_unit', 'packets')}" if burst and (burst != 5 or unit) else ""
+    return f"{kind} rate {over}{body['rate']}{unit}/{body['per']}{bursting}"
 
 
 def _quota(kind: str, body: Any) -> str:
@@ -247,7 +301,15 @@ def _dynamic(_: str, body: Any) -> str:
 
 def _meter(kind: str, body: Any) -> str:
     name = f" {body['name']}" if "name" in body else ""
-    return f"{kind}{name} {{ {write_expression(body['key'])} {write_statement(body['stmt'])} }}"
+    size = f" size {body['size']}" if "size" in body else ""
+    return f"{kind}{name}{size} {{ {write_expression(body['key'])} {write_statement(body['stmt'])} }}"
+
+
+def _synproxy(kind: str, body: Any) -> str:
+    if isinstance(body, str):
+        return f'{kind} name "{body}"'
+    parts = [f"{key} {body[key]}" for key in ("mss", "wscale") if key in body]
+    return " ".join([kind, *parts, *body.get("flags", ())])
 
 
 def _count(kind: str, body: Any) -> str:
@@ -267,11 +329,12 @@ def _duplicate(kind: str, body: Any) -> str:
 
 _STATEMENTS: dict[str, Callable[[str, Any], str]] = {
     "match": _match,
-    "vmap": lambda _, body: f"{write_expression(body['key'])} vmap {write_expression(body['data'])}",
-    "mangle": lambda _, body: f"{write_expression(body['key'])} set {write_expression(body['value'])}",
+    "vmap": lambda _, body: f"{write_expression(body['key'])} vmap {_mapped(body)}",
+    "mangle": lambda _, body: f"{write_expression(body['key'])} set {write_expression(styled(body['key'], body['value']))}",
     "counter": _counter,
     **dict.fromkeys(("snat", "dnat", "masquerade", "redirect"), _nat),
     "tproxy": _tproxy,
+    "synproxy": _synproxy,
     "reject": _reject,
     "log": _log,
     "limit": _limit,
