@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -144,16 +145,17 @@ def is_like(end: Packet, seen: Seen) -> bool:
 
 def _rules(observation: Observation, trace: Trace) -> list[str]:
     """Every rule that the walk passed through must have counted the packet."""
-    risen = observation.risen
-    if risen is None:
-        return []
-    steps = [step for step in trace.steps if step.stage in (Stage.RULE, Stage.POLICY)]
-    return [
-        f"the walk has the packet at {source}, whose counter did not rise: {step.rule}"
-        for step in steps
-        for source in step.sources
-        if source.file == "iptables-save.txt" and source.line not in risen
-    ]
+    found = []
+    for step in trace.steps:
+        if step.stage not in (Stage.RULE, Stage.POLICY, Stage.NAT):
+            continue
+        comment = re.search(r'comment "(r\d+)"', step.rule)
+        if comment and observation.risen_nft is not None and comment[1] not in observation.risen_nft:
+            found.append(f"the walk has the packet at a rule whose counter did not rise: {step.rule}")
+        lines = [source.line for source in step.sources if source.file == "iptables-save.txt"]
+        if observation.risen is not None and not set(lines) <= set(observation.risen):
+            found.append(f"the walk has the packet at iptables-save.txt:{lines}, whose counter did not rise: {step.rule}")
+    return found
 
 
 def _answers(observation: Observation, walked: Walk) -> list[str]:

@@ -83,7 +83,10 @@ def _delivered(probe: Probe, observation: Observation) -> frozenset[Fate]:
         return frozenset({Fate.ACCEPTED, Fate.REFUSED})  # a listener answers RST as a closed port does (tcp_ipv4.c tcp_v4_do_rcv)
     if any(answer.flags == "SA" for answer in answers):
         return frozenset({Fate.ACCEPTED})
-    return frozenset({Fate.REFUSED if "TcpOutRsts" in observation.counters else Fate.ACCEPTED})
+    if "TcpOutRsts" in observation.counters:
+        return frozenset({Fate.REFUSED})
+    is_broadcast = observation.delivered[-1].destination.endswith(".255")  # no RST for it (tcp_ipv4.c tcp_v4_send_reset)
+    return frozenset({Fate.ACCEPTED, Fate.REFUSED} if is_broadcast else {Fate.ACCEPTED})
 
 
 def _not_arrived(probe: Probe, observation: Observation, rules: RisenRules | None) -> set[Fate]:

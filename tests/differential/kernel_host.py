@@ -34,8 +34,10 @@ QUIET_S = 0.001
 """After something came, this long nothing more must come."""
 COUNTED_AGAIN = 2
 """Of each configuration."""
-QUOTAS = {"icmp_ratelimit": 0, "icmp_ratemask": 0}
-"""ICMP errors answer every packet (icmp(7)); a quota would hide what the kernel decided."""
+QUIET = {"icmp_ratelimit": 0, "icmp_ratemask": 0, "tcp_synack_retries": 0}
+"""ICMP errors answer every packet (icmp(7)): a quota would hide what the kernel decided.
+
+No SYN-ACK is sent again into a later probe's time."""
 
 
 class HostUnderTest:
@@ -126,7 +128,7 @@ class HostUnderTest:
         return f"far{self._configuration.seed % 10**8}-{number}"
 
     def _load(self) -> None:
-        for key, value in QUOTAS.items():
+        for key, value in QUIET.items():
             write_sysctl(key, value)
         # without ARP a neighbour is known as soon as it is asked for (arp.c arp_constructor), so that ARP decides nothing
         run_batch(["link set lo up", *(f"link set {name} arp off up" for name in WIRES), *self._configuration.ip])

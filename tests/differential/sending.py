@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -70,6 +71,7 @@ def connecting(probe: Probe) -> Iterator[str]:
         sender.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
         sender.setsockopt(socket.SOL_IP, socket.IP_TOS, probe.dscp << 2)
         sender.setsockopt(socket.SOL_IP, socket.IP_TTL, probe.ttl)
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # no FIN is sent again in a later probe's time
         sender.setblocking(False)
         error = ""
         try:
