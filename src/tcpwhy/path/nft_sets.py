@@ -75,7 +75,9 @@ def elements_of(nft: Nft, chain: NftChain, right: Any) -> Elements | None:
             nft.compiled[key] = None if named is None else _sorted_out(named.elements, named.is_map, named.is_complete)
         found: Elements | None = nft.compiled[key]
         return found
-    body = right.get("set")
+    if not isinstance(right, dict) or "set" not in right:
+        return None
+    body = right["set"]
     elements = body if isinstance(body, list) else [body]
     # An anonymous set has no name but its place in memory; it is kept beside, so that no other takes that place.
     if id(right) not in nft.compiled:
