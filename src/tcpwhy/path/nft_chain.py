@@ -24,8 +24,8 @@ _FAMILIES = {4: ("ip", "inet"), 6: ("ip6", "inet")}
 def base_chains(nft: Nft, hook: Hook, version: int) -> list[NftChain]:
     """The base chains of a hook for packets of IP version 4 or 6, by priority.
 
-    Those of equal priority stand in the file's order, which is the order in which the kernel got them. Chains of dormant tables, of
-    bridge, arp and netdev are not among them.
+    Those of equal priority stand in the file's order, which is the order in which the kernel got them; it runs the last of them first
+    (net/netfilter/core.c nf_hook_entries_grow()). Chains of dormant tables, of bridge, arp and netdev are not among them.
     """
     families = _FAMILIES.get(version, ())
     found = [
