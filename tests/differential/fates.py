@@ -108,8 +108,9 @@ def _not_arrived(probe: Probe, observation: Observation, rules: RisenRules | Non
         return own | {Fate.REJECTED_BY_RULE} if observation.error == "EPERM" else own
     if observation.error:
         return OF_ERROR.get(observation.error, set())
-    fates = _silent(rules)
-    return fates if observation.has_way_back else fates | {Fate.PROHIBITED, Fate.NO_ROUTE}
+    # a packet that a rule of OUTPUT sent elsewhere finds no route there: connect(2) is not told (ip_route_me_harder(), tcp_connect())
+    is_quiet = probe.way == "connect" or not observation.has_way_back
+    return _silent(rules) | ({Fate.PROHIBITED, Fate.NO_ROUTE} if is_quiet else set())
 
 
 def _silent(rules: RisenRules | None) -> set[Fate]:

@@ -12,6 +12,7 @@ from tests.differential.iptables_text import random_iptables
 from tests.differential.nft_text import random_nft
 from tests.differential.services import random_services
 
+Kernel = Literal["own", "uml"]
 FIRST_PORT = 20000
 """Source ports count up from here, so that each probe begins a connection of its own."""
 
@@ -19,7 +20,7 @@ MOST_OF_A_SOURCE = 4
 """Probes from one address: the kernel answers five errors to each, then one a second (route.c ip_error(), ip_rt_error_burst)."""
 
 
-def generate(seed: int, count: int, *, kernel: Literal["own", "uml"], has_users: bool = True) -> Configuration:
+def generate(seed: int, count: int, *, kernel: Kernel, has_users: bool = True) -> Configuration:
     """A configuration with `count` probes.
 
     The own kernel has nft rulesets too; User Mode Linux has tunnels, dummy devices and IPVS. `has_users`: packets may be sent as
