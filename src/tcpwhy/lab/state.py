@@ -41,7 +41,8 @@ def write_state(host: Host, folder: Path, *, full: bool = False) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TZ": _posix_zone(host.world.options.zone)},
+        # its temporary files go away with the world's, also where a world is killed
+        env={**os.environ, "TZ": _posix_zone(host.world.options.zone), "TMPDIR": str(host.scratch)},
         timeout=120,
         check=False,
     )
