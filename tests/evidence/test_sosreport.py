@@ -74,14 +74,15 @@ def laid_out(folder: Path, files: dict[str, str]) -> Path:
     return folder
 
 
-def packed(path: Path, files: dict[str, str]) -> Path:
-    """With the links at the top that sos makes."""
+def packed(path: Path, files: dict[str, str], links: dict[str, str] | None = None) -> Path:
+    """With the links at the top that sos makes, and `links` by their paths."""
     with tarfile.open(path, "w:xz") as archive:
         for name, content in files.items():
             member = tarfile.TarInfo(f"{path.name.removesuffix('.tar.xz')}/{name}")
             member.size = len(content.encode())
             archive.addfile(member, io.BytesIO(content.encode()))
-        for name, target in (("hostname", "sos_commands/host/hostname"), ("ip_addr", f"{NETWORKING}/ip_-o_addr")):
+        usual = {"hostname": "sos_commands/host/hostname", "ip_addr": f"{NETWORKING}/ip_-o_addr"}
+        for name, target in (usual | (links or {})).items():
             link = tarfile.TarInfo(f"{path.name.removesuffix('.tar.xz')}/{name}")
             link.type, link.linkname = tarfile.SYMTYPE, target
             archive.addfile(link)
@@ -144,6 +145,46 @@ def test_the_second_name_stands_in_for_a_first_that_failed(tmp_path: Path) -> No
     report = read_sosreport(laid_out(tmp_path, files))
     assert report.files["ip-addr.json"].name == "ip_-o_addr"
     assert not report.host.failed
+
+
+TCP = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 40123 1 0000000000000000 100 0 0 10 0
+"""
+
+
+@pytest.mark.parametrize("how", ["folder", "archive"])
+def test_proc_net_is_a_link_to_the_folder_of_a_process(tmp_path: Path, how: str) -> None:
+    files = {
+        f"{NETWORKING}/ip_-o_addr": "1: lo    inet 127.0.0.1/8 scope host lo\n",
+        "proc/4711/net/tcp": TCP,
+        "proc/4711/limits": "Limit\n",
+    }
+    if how == "folder":
+        root = laid_out(tmp_path / "rs1", files)
+        (root / "proc/self").symlink_to("4711")
+        (root / "proc/net").symlink_to("self/net")
+    else:
+        root = packed(tmp_path / "sosreport-rs1-2026-09-29-abc.tar.xz", files, {"proc/self": "4711", "proc/net": "self/net"})
+    with open_evidence([str(root)]) as evidence:
+        (point,) = evidence.vantage_points
+        assert point.state is not None
+        sockets = HostTables(point.state).sockets
+        assert sockets is not None
+        assert [socket.local for socket in sockets.sockets] == ["127.0.0.1:8080"]
+
+
+def test_of_several_processes_none_is_taken_for_the_own(tmp_path: Path) -> None:
+    report = read_sosreport(laid_out(tmp_path, {"proc/1/net/tcp": TCP, "proc/4711/net/tcp": TCP}))
+    assert "proc-net-tcp.txt" not in report.files
+
+
+@pytest.mark.parametrize("how", ["folder", "archive"])
+def test_a_folder_named_state_in_a_sosreport_is_no_host(tmp_path: Path, how: str) -> None:
+    files = new_sosreport() | {"var/lib/juju/agents/unit-a-0/state/uniter": "started: true\n", "var/lib/b/state/host.json": "{}"}
+    root = laid_out(tmp_path / "rs1", files) if how == "folder" else packed(tmp_path / "sosreport-rs1.tar.xz", files)
+    with open_evidence([str(root)]) as evidence:
+        assert len(evidence.vantage_points) == 1
 
 
 def test_error_messages_of_this_machines_programs(tmp_path: Path) -> None:

@@ -163,12 +163,17 @@ class Gathering:
                 self._add_loose(entry, kind)
 
     def _add_tree(self, folder: Path, name: str, into: VantagePoint | None = None) -> None:
-        """All below `folder` belongs to one vantage point, but for folders that have a state of their own."""
+        """All below `folder` belongs to one vantage point, but for folders that have a state of their own.
+
+        Within a sosreport a folder named state is some program's, as Juju's agents have them.
+        """
         if not self._enter(folder):
             return
         point = into if into is not None else self._point(name)
         entries = self._entries(folder)
-        self._take_state(folder, point, {entry.name for entry in entries if entry.is_dir()})
+        folders = {entry.name for entry in entries if entry.is_dir()}
+        self._take_state(folder, point, folders)
+        states = () if SOS in folders else (STATE, STATE_BEFORE)
         pending = [entry for entry in reversed(entries) if entry.name not in (STATE, STATE_BEFORE)]
         while pending:
             entry = pending.pop()
@@ -179,7 +184,7 @@ class Gathering:
                 elif (unpacked := self._unpacked(entry, self._place(entry.parent, entry.name))) is not None:
                     self._add_tree(descended(unpacked), point.name, into=point)
                 continue
-            if any(_is_folder(entry / state) for state in (STATE, STATE_BEFORE)):
+            if any(_is_folder(entry / state) for state in states):
                 self._add_tree(entry, f"{name}/{entry.relative_to(folder).as_posix()}")
             elif self._enter(entry):
                 pending += reversed(self._entries(entry))

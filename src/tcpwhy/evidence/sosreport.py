@@ -71,7 +71,16 @@ _UTC = _paths("date/date_--utc")
 _DATE = ("date", *_paths("date/date", "general/date"))
 
 SOSREPORT_PATHS = frozenset(path for paths in (*SOSREPORT_FILES.values(), _HOSTNAME, _UNAME, _UTC, _DATE) for path in paths)
-"""All that is read of a sosreport."""
+"""All that is read of a sosreport, by its usual path; see is_sosreport_path()."""
+
+_NUMBER = re.compile(r"\d{1,10}", re.ASCII)
+_OF_PROCESS = re.compile(r"proc/\d{1,10}/net/", re.ASCII)
+
+
+def is_sosreport_path(path: str) -> bool:
+    """Whether a file is read that has this path in a sosreport: `/proc/net` is a link to the folder of sos's own process (proc(5))."""
+    return path in SOSREPORT_PATHS or _OF_PROCESS.sub("proc/net/", path, count=1) in SOSREPORT_PATHS
+
 
 _MAY_BE_EMPTY = frozenset(
     (
@@ -107,8 +116,10 @@ def read_sosreport(folder: Path) -> Sosreport:
     """
     files: dict[str, Path] = {}
     failed: dict[str, str] = {}
+    own = _net_folder(folder)
     for name, paths in SOSREPORT_FILES.items():
-        for path in paths:
+        for usual in paths:
+            path = usual.replace("proc/net", own, 1) if usual.startswith("proc/net/") else usual
             reason = _failure(folder / path, name)
             if reason is None:
                 files[name] = folder / path
@@ -117,6 +128,20 @@ def read_sosreport(folder: Path) -> Sosreport:
                 failed.setdefault(name, f"{path}: {reason}")
     kept = tuple((name, reason) for name, reason in failed.items() if name not in files)
     return Sosreport(files, dataclasses.replace(read_sosreport_host(folder), failed=kept))
+
+
+def _net_folder(folder: Path) -> str:
+    """`proc/net`, or the one `proc/PID/net` where that link is lost, as in an archive that is unpacked without links.
+
+    With the folders of several processes it is not told which of them was sos's own, and none is taken.
+    """
+    if (folder / "proc" / "net").is_dir():
+        return "proc/net"
+    try:
+        names = [entry.name for entry in (folder / "proc").iterdir() if _NUMBER.fullmatch(entry.name) and (entry / "net").is_dir()]
+    except OSError:
+        names = []  # there is no /proc in it
+    return f"proc/{names[0]}/net" if len(names) == 1 else "proc/net"
 
 
 def read_sosreport_host(folder: Path) -> Host:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tcpwhy.evidence.compression import compression_of
 from tcpwhy.evidence.kind import CAPTURE_NAME, SETTINGS_NAME, is_capture, text_kind
-from tcpwhy.evidence.sosreport import SOS, SOSREPORT_PATHS, read_sosreport_host
+from tcpwhy.evidence.sosreport import SOS, is_sosreport_path, read_sosreport_host
 from tcpwhy.evidence.state import State
 
 STATE, STATE_BEFORE = "state", "state-before"
@@ -34,7 +34,7 @@ def may_be_evidence(name: str, head: bytes) -> bool:
     inner = "/".join(parts[1:])
     if STATE in parts[:-1] or STATE_BEFORE in parts[:-1] or parts[-1] in (SETTINGS_NAME, "hostname"):
         return True
-    if name in SOSREPORT_PATHS or inner in SOSREPORT_PATHS:
+    if is_sosreport_path(name) or is_sosreport_path(inner):
         return True
     if compression_of(head) is not None or head[:2] == b"PK" or head[257:262] == b"ustar":
         return True
