@@ -140,6 +140,7 @@ MATCHING = {
     "exthdr frag exists": False,
     "icmp type echo-request": False,
     "icmpv6 type != echo-request": False,
+    "ip saddr . 10.0.0.9 . 80 { 10.0.0.0/24 . 10.0.0.9 . 80 }": True,
 }
 
 
@@ -153,7 +154,8 @@ def test_conditions(condition: str, matches: bool) -> None:
 @pytest.mark.parametrize(
     "condition",
     ["ip id 5", "tcp option maxseg size 1460", "meta cpu 1", "ct helper \"ftp\"", "ether saddr 02:00:00:00:00:01",
-     "ct expiration 30s", "rt mtu 1500", "numgen inc mod 2 0", "ct status assured", "limit rate 1/second", "quota 1 mbytes", "ct count over 5", "@ih,0,32 1", "tcp sequence 1"],
+     "ct expiration 30s", "rt mtu 1500", "numgen inc mod 2 0", "ct status assured", "limit rate 1/second",
+     "quota 1 mbytes", "ct count over 5", "@ih,0,32 1", "tcp sequence 1"],
 )  # fmt: skip
 def test_what_is_not_known_goes_both_ways(condition: str) -> None:
     packet = changed(ct_state="ESTABLISHED")
@@ -432,6 +434,10 @@ def test_loops_and_floods_end(others: str) -> None:
     assert all(passage.doubts for passage in passages)
 
 
+WORDS = (
+    "match left right op payload protocol field meta key ct fib result flags set elem val range prefix addr len concat map vmap "
+    "data & | << mangle value dnat port jump target numgen mod offset tproxy reject type expr xt name base drop"
+)
 EXPRESSIONS = st.recursive(
     st.none()
     | st.integers()
@@ -441,10 +447,7 @@ EXPRESSIONS = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                "match left right op payload protocol field meta key ct fib result flags set elem val range prefix addr len concat map vmap data & | << "
-                "mangle value dnat port jump target numgen mod offset tproxy reject type expr xt name base drop".split()
-            ),
+            st.sampled_from(WORDS.split()),
             inner,
             max_size=4,
         )

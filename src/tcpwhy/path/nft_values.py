@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
-from tcpwhy.path.nft_types import NAME, NUMBER, Span, Type, calculate, span_of
+from tcpwhy.path.nft_types import IPV4, IPV6, NAME, NUMBER, Span, Type, calculate, span_of
 
 
 class Number(NamedTuple):
@@ -172,7 +172,9 @@ def constant_value(constant: Any, type_: Type) -> Value:
     """A constant as a value of a type; ranges are none."""
     if type_ is NAME:
         return Name(constant) if isinstance(constant, str) else Unknown("it is no name of an interface")
-    span = span_of(constant, type_)
-    if span is None or span.first != span.last:
-        return Unknown("its value is not understood")
-    return Number(span.first, type_)
+    for one in (type_, IPV4, IPV6) if type_ is NUMBER else (type_,):
+        # A constant among concatenated fields tells its type by its form alone.
+        span = span_of(constant, one)
+        if span is not None and span.first == span.last:
+            return Number(span.first, one)
+    return Unknown("its value is not understood")

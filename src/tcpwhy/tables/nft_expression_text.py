@@ -83,7 +83,7 @@ class ExpressionReader(Reader):
             self.expect(")")
             return inside
         if not self.begins_expression():
-            return self.value()
+            return self._flags(False)
         word = self.take().text
         if word.startswith("@"):
             return raw_payload(word)

@@ -168,7 +168,8 @@ class StatementReader(EffectReader):
         if self.take_if(":"):
             data = self.verdict() if self.is_word("accept", "drop", "jump", "goto", "return", "continue") else self.new_value()
             self.expect("}")
-            return {"map": body | {"data": data}}
+            del body["set"]
+            return {"map": body | {"map": name, "data": data}}
         self.expect("}")
         if statements:
             body["stmt"] = statements

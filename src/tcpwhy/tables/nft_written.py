@@ -296,7 +296,7 @@ def _quota(kind: str, body: Any) -> str:
 def _dynamic(_: str, body: Any) -> str:
     statements = "".join(f" {write_statement(one)}" for one in body.get("stmt") or ())
     data = f" : {write_expression(body['data'])}" if "data" in body else ""
-    return f"{body['op']} {body['set']} {{ {write_expression(body['elem'])}{statements}{data} }}"
+    return f"{body['op']} {body['set'] if 'set' in body else body['map']} {{ {write_expression(body['elem'])}{statements}{data} }}"
 
 
 def _meter(kind: str, body: Any) -> str:
