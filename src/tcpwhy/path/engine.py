@@ -186,7 +186,10 @@ class Engine:
             def onward(one: Way) -> list[Onward]:
                 if one.packet.ttl is not None and one.packet.ttl <= 1:
                     return [Ending(one.step(Stage.ROUTE, "its TTL is used up: ICMP time exceeded"), Fate.TTL_EXPIRED)]
-                return self._each(self.netfilter.run("FORWARD", one), lambda passed: self._leave(passed, Fate.FORWARDED))
+                # The TTL falls before the hook (net/ipv4/ip_forward.c ip_forward: ip_decrease_ttl).
+                less = one.packet if one.packet.ttl is None else dataclasses.replace(one.packet, ttl=one.packet.ttl - 1)
+                fewer = dataclasses.replace(one, packet=less)
+                return self._each(self.netfilter.run("FORWARD", fewer), lambda passed: self._leave(passed, Fate.FORWARDED))
 
             results += self._checked(towards, out, onward)
         return results

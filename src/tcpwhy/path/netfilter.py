@@ -33,6 +33,7 @@ TABLES: dict[Hook, tuple[tuple[int, str], ...]] = {
 """Which table of iptables hooks where, and with which priority (net/ipv4/netfilter/iptable_*.c)."""
 
 Chain = Callable[[Packet], list[Passage]]
+Reroute = Callable[[Way], list[Onward]]
 Kind = Literal["filter", "nat", "route", "conntrack", "ipvs"]
 
 
@@ -41,7 +42,6 @@ class _Entry:
     """One function that is hooked in."""
 
     priority: int
-    order: int
     kind: Kind
     runs: tuple[Chain, ...]
 
@@ -54,7 +54,7 @@ class Netfilter:
         self.version = version
         self.tracking = tracking
         self._around = around
-        self._entries: dict[Hook, list[_Entry]] = {}
+        self._entries: dict[Hook, list[list[_Entry]]] = {}
         self._balance: dict[Hook, list[tuple[int, Callable[[Way], list[Onward]]]]] = {}
 
     @property
@@ -75,15 +75,28 @@ class Netfilter:
         """Hooks a function of the kernel's own in, such as IPVS."""
         self._balance.setdefault(hook, []).append((priority, function))
 
-    def run(self, hook: Hook, way: Way, *, on_loopback: bool = False, reroute: Callable[[Way], list[Onward]] | None = None) -> list[Onward]:
+    def run(self, hook: Hook, way: Way, *, on_loopback: bool = False, reroute: Reroute | None = None) -> list[Onward]:
         """All that happens at a hook, in order of priority.
 
         `on_loopback`: OUTPUT has seen the packet already. `reroute` finds the way anew where a rule of OUTPUT changed what routes look at
         (net/ipv4/netfilter.c ip_route_me_harder).
         """
+        orders = self._at(hook)
+        results = [self._run_in(order, hook, way, on_loopback, reroute) for order in orders]
+        if len(results) == 1 or _ends_of(results[0]) == _ends_of(results[1]):
+            return results[0]
+        doubt = Doubt(None, f"{hook} of iptables and of nft", "chains of one priority run in the order in which they were hooked in", "")
+        assumptions = ("those that stand later in nft's list run first", "those that stand earlier in nft's list run first")
+        return [
+            _doubted(onward, dataclasses.replace(doubt, assumed=assumed))
+            for result, assumed in zip(results, assumptions, strict=True)
+            for onward in result
+        ]
+
+    def _run_in(self, order: list[_Entry], hook: Hook, way: Way, on_loopback: bool, reroute: Reroute | None) -> list[Onward]:
         ended: list[Onward] = []
         current = [way]
-        for entry in self._at(hook):
+        for entry in order:
             following: list[Way] = []
             for way in current:
                 for onward in self._one(entry, hook, way, on_loopback):
@@ -114,41 +127,55 @@ class Netfilter:
             onwards = following
         return onwards
 
-    def _at(self, hook: Hook) -> list[_Entry]:
+    def _at(self, hook: Hook) -> list[list[_Entry]]:
         if hook not in self._entries:
-            self._entries[hook] = self._collect(hook)
+            iptables, nft = self._chains_of_iptables(hook), self._chains_of_nft(hook)
+            tied = {entry.priority for entry in iptables} & {entry.priority for entry in nft}
+            both = [[*iptables, *nft], [*nft, *iptables]]
+            # The likelier order is the first: what was made last runs first.
+            orders = (both if self._is_iptables_last() else both[::-1]) if tied else both[:1]
+            self._entries[hook] = [self._in_order(hook, order) for order in orders]
         return self._entries[hook]
 
-    def _collect(self, hook: Hook) -> list[_Entry]:
+    def _is_iptables_last(self) -> bool:
+        """Whether the tables that iptables-nft made stand behind nft's own; their chains may still have come at another time."""
+        nft = self.host.nft
+        return nft is not None and bool(nft.tables) and nft.tables[-1] in nft.left_out
+
+    def _chains_of_iptables(self, hook: Hook) -> list[_Entry]:
         around = self._around(hook)
         found: list[_Entry] = []
-        translating: list[tuple[int, Chain]] = []
-        rulesets = (self.host.iptables if self.version == 4 else self.host.ip6tables) or ()
         for priority, table in TABLES[hook]:
-            for ruleset in rulesets:
-                if hook not in ruleset.tables.get(table, {}) or self._is_misprinted(ruleset, table):
-                    continue
-                run = functools.partial(_run_table, ruleset, table, hook, around)
-                if table == "nat":
-                    translating.append((priority, run))
-                else:
-                    found.append(_Entry(priority, len(found), "route" if table == "mangle" and hook == "OUTPUT" else "filter", (run,)))
-        if self.host.nft is not None:
-            for chain in base_chains(self.host.nft, hook, self.version):
-                run = functools.partial(_run_chain, self.host.nft, chain, around)
-                if chain.type == "nat":
-                    translating.append((chain.priority or 0, run))
-                else:
-                    found.append(_Entry(chain.priority or 0, len(found), "route" if chain.type == "route" else "filter", (run,)))
+            kind: Kind = "nat" if table == "nat" else "route" if table == "mangle" and hook == "OUTPUT" else "filter"
+            found += [
+                _Entry(priority, kind, (functools.partial(_run_table, ruleset, table, hook, around),))
+                for ruleset in (self.host.iptables if self.version == 4 else self.host.ip6tables) or ()
+                if hook in ruleset.tables.get(table, {}) and not self._is_misprinted(ruleset, table)
+            ]
+        return found
+
+    def _chains_of_nft(self, hook: Hook) -> list[_Entry]:
+        """Of equal priority, what was hooked in last runs first (net/netfilter/core.c nf_hook_entries_grow); the file has the order."""
+        nft, around = self.host.nft, self._around(hook)
+        if nft is None:
+            return []
+        kinds: dict[str | None, Kind] = {"nat": "nat", "route": "route"}
+        return [
+            _Entry(chain.priority or 0, kinds.get(chain.type, "filter"), (functools.partial(_run_chain, nft, chain, around),))
+            for chain in reversed(base_chains(nft, hook, self.version))
+        ]
+
+    def _in_order(self, hook: Hook, chains: list[_Entry]) -> list[_Entry]:
+        """The chains with what the kernel itself hooks in; those of type nat within one function (nf_nat_proto.c nf_nat_ipv4_ops)."""
+        found = [entry for entry in chains if entry.kind != "nat"]
         if hook in ("PREROUTING", "OUTPUT"):
-            found.append(_Entry(CONNTRACK, -1, "conntrack", ()))
+            found.append(_Entry(CONNTRACK, "conntrack", ()))
         if hook != "FORWARD":
-            # The chains of type nat run within one function of fixed priority (net/netfilter/nf_nat_proto.c nf_nat_ipv4_ops).
+            translating = sorted((entry for entry in chains if entry.kind == "nat"), key=lambda entry: entry.priority)
             priority = NAT_DST if hook in ("PREROUTING", "OUTPUT") else NAT_SRC
-            translating.sort(key=lambda pair: pair[0])
-            found.append(_Entry(priority, len(found), "nat", tuple(run for _, run in translating)))
-        found += [_Entry(priority, len(found), "ipvs", ()) for priority, _ in self._balance.get(hook, ())]
-        return sorted(found, key=lambda entry: (entry.priority, entry.order))
+            found.append(_Entry(priority, "nat", tuple(run for entry in translating for run in entry.runs)))
+        found += [_Entry(priority, "ipvs", ()) for priority, _ in self._balance.get(hook, ())]
+        return sorted(found, key=lambda entry: entry.priority)
 
     def _is_misprinted(self, ruleset: Iptables, table: str) -> bool:
         """A table made with nft that iptables-nft-save prints without the conditions that it does not know: nft's own list counts."""
@@ -216,6 +243,16 @@ def _run_table(ruleset: Iptables, table: str, hook: Hook, around: Surroundings, 
 
 def _run_chain(nft: Nft, chain: NftChain, around: Surroundings, packet: Packet) -> list[Passage]:
     return run_nft(nft, chain, packet, around)
+
+
+def _ends_of(onwards: list[Onward]) -> set[tuple[Fate | None, Packet]]:
+    return {(one.fate, one.way.packet) if isinstance(one, Ending) else (None, one.packet) for one in onwards}
+
+
+def _doubted(onward: Onward, doubt: Doubt) -> Onward:
+    if isinstance(onward, Ending):
+        return dataclasses.replace(onward, way=dataclasses.replace(onward.way, doubts=(*onward.way.doubts, doubt)))
+    return dataclasses.replace(onward, doubts=(*onward.doubts, doubt))
 
 
 def _as_before(way: Way, out_interface: str) -> Way:

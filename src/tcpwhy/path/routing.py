@@ -108,6 +108,7 @@ class Routing:
         """Local routes that no address of an interface made (net->ipv4.fib_has_custom_local_routes)."""
         return any(
             route.type == "local"
+            and " proto kernel" not in f" {route.text}"
             and not route.destination.network_address.is_loopback
             and (route.table != "local" or (bool(self.own) and route.destination.network_address not in self.own))
             for route in (self.routes.routes if self.routes is not None else ())

@@ -17,7 +17,7 @@ def surroundings(host: HostTables, hook: Hook, routing: Routing, settings: Setti
         return _passes_reverse_path(packet, is_loose, routing, settings)
 
     def route_of(address: Address, packet: Packet) -> str | None:
-        answers = routing.lookup(Query(destination=address, in_interface=LOOPBACK, mark=packet.mark, dscp=packet.dscp))
+        answers = routing.lookup(Query(destination=address, in_interface=LOOPBACK, mark=packet.mark, dscp=packet.dscp, uid=0))
         found = {_interface(one.type, [hop.interface for hop in one.next_hops]) for one in answers}
         return found.pop() if len(found) == 1 else None
 
@@ -42,7 +42,7 @@ def _passes_reverse_path(packet: Packet, is_loose: bool, routing: Routing, setti
     valid_mark = settings.either("src_valid_mark", packet.in_interface)
     mark = packet.mark if valid_mark.number else 0
     results: set[bool | None] = set()
-    for answer in routing.lookup(Query(destination=packet.source, source=packet.destination, in_interface=LOOPBACK, mark=mark)):
+    for answer in routing.lookup(Query(destination=packet.source, source=packet.destination, in_interface=LOOPBACK, mark=mark, uid=0)):
         if answer.type == "unknown":
             results.add(None)
         else:

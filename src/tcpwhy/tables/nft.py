@@ -101,6 +101,8 @@ class Nft:
     """Tables whose flag is there and cannot be read; see nft_ruleset.is_dormant()."""
     left_out: frozenset[tuple[str, str]] = frozenset()
     """Tables that iptables-nft made and iptables-save shows: they are read there."""
+    tables: tuple[tuple[str, str], ...] = ()
+    """Tables (family, name) that have chains, those left out too, in the file's order: the order in which they were made."""
     misprinted: frozenset[tuple[str, str]] = frozenset()
     """Tables that stand here and in iptables-save both, there without conditions that iptables does not know: only this form holds."""
     unread: UnreadPieces = dataclasses.field(default_factory=UnreadPieces)
@@ -119,6 +121,7 @@ def read_nft(state: State) -> Nft | None:
     if name is None or lines is None:
         return None
     nft, is_text = parse_nft("\n".join(lines), state.source(name))
+    nft.tables = tuple(dict.fromkeys(key[:2] for key in nft.chains))
     for family, saved in (("ip", "iptables-save.txt"), ("ip6", "ip6tables-save.txt")):
         saved_lines = state.read_lines(saved)
         if saved_lines is not None:
