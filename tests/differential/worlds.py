@@ -16,9 +16,7 @@ from tests.differential.configuration import Configuration
 from tests.differential.observation import Observation, Result
 
 CHECKOUT = Path(__file__).parents[2]
-UML_MODULES = (
-    f"{runners.UML_MODULES} xt_iprange xt_mac xt_mark xt_dscp xt_DSCP xt_socket xt_TPROXY xt_length xt_limit xt_hl xt_realm xt_ecn"
-)
+UML_MODULES = f"{runners.UML_MODULES} xt_iprange xt_dscp xt_DSCP xt_hl xt_HL xt_NETMAP nf_log_syslog ipt_rpfilter"
 """Modules that a configuration may want; those that a kernel lacks are passed over."""
 
 
