@@ -423,6 +423,8 @@ def test_a_table_that_is_perhaps_dormant() -> None:
         "chain a {\njump a\n}",
         "chain a {\ngoto b\n}\nchain b {\ngoto a\n}",
         "chain a {\n" + "jump a\n" * 40 + "}",
+        "chain a {\njump b0\n}\nchain b14 {\nip id 1 drop\n}\n"
+        + "".join(f"chain b{number} {{\n" + f"jump b{number + 1}\n" * 8 + "}\n" for number in range(14)),
         "chain a {\n" + "ip id 1 drop\n" * 99 + "}",
     ],
 )

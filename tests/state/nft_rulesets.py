@@ -53,6 +53,7 @@ RULES = {
         "dnat ip to tcp dport map @backends",
         "meta l4proto tcp dnat ip to 10.0.0.1-10.0.0.9:80-90 random,persistent",
         "meta l4proto tcp dnat ip6 to [fe80::1]:80",
+        "dnat ip6 to ::99",
         "dnat ip prefix to ip daddr map { 10.0.0.0/24 : 192.168.0.0/24 }",
         "meta l4proto tcp redirect to :15001",
         "tcp dport 81 redirect to :tcp dport map { 81 : 8081 }",

@@ -18,6 +18,8 @@ DEEPEST = 16
 """Chains in chains: include/net/netfilter/nf_tables.h NFT_JUMP_STACK_SIZE; the kernel refuses more, and refuses loops."""
 MOST_RULES = 100_000
 """Rules that are looked at for one packet in one base chain."""
+MOST_STEPS = 2_000
+"""Rules that do something to one packet in one base chain."""
 _FAMILIES = {4: ("ip", "inet"), 6: ("ip6", "inet")}
 
 
@@ -238,6 +240,8 @@ class _Run:
             way.packet,
             outcome.packet,
         )
+        if len(way.steps) > MOST_STEPS:
+            raise _TooMuch(f"more than {MOST_STEPS} rules do something to the packet")
         steps = (*way.steps, step) if outcome.text else way.steps
         return dataclasses.replace(way, packet=outcome.packet, steps=steps, tproxy=outcome.tproxy or way.tproxy)
 

@@ -16,7 +16,7 @@ from tcpwhy.tables.nft_words import OBJECTS, SETS
 from tcpwhy.tables.nft_written import write_rule
 from tcpwhy.tables.unread import UnreadPieces
 
-LARGEST = 64 << 20
+LARGEST = 32 << 20
 """Characters of a ruleset that are read; one of a hundred thousand rules has about half as many in JSON."""
 
 

@@ -81,21 +81,26 @@ class EffectReader(ExpressionReader):
         body: dict[str, Any] = {}
         if self.begins_expression():
             body["addr"] = self.expression()
-        elif not self.peek().text.startswith(":"):
+        elif not self._is_port():
             word = self.word()
             address, port = split_port(word)
             body["addr"] = constant(address)
             if port is not None:
                 body["port"] = constant(port)
                 return body
-        word = self.peek().text
-        if word.startswith(":") and self.peek().kind == "word":
+        if self._is_port():
             token = self.take()
+            word = token.text
             if len(word) > 1 and (is_port := constant(word[1:])) is not None and not isinstance(is_port, str):
                 body["port"] = is_port
             else:
                 body["port"] = self._again(token, word[1:])
         return body
+
+    def _is_port(self) -> bool:
+        """Whether `:80` comes next; `::9` is an address."""
+        token = self.peek()
+        return token.kind == "word" and token.text.startswith(":") and not token.text.startswith("::")
 
     def _again(self, token: Token, rest: str) -> Any:
         """What stands right behind `:` is an expression whose first word was read with it."""
