@@ -14,7 +14,7 @@ from tcpwhy.tables.host import HostTables
 from tests.differential.configuration import Configuration, Probe
 from tests.differential.fates import RisenRules, kernel_fates, risen_rules
 from tests.differential.frames import Seen
-from tests.differential.observation import Observation
+from tests.differential.observation import Observation, peer_answer
 from tests.differential.worlds import Outcome
 
 COMPARED = frozenset({Fate.FORWARDED, Fate.SENT, Fate.ACCEPTED, Fate.REFUSED})
@@ -77,6 +77,11 @@ def compare(outcome: Outcome) -> list[Comparison]:
         fates = kernel_fates(probe, observation, rules)
         walked = walk(host, packet_of(probe))
         differences = tuple(_differences(observation, fates, walked, rules))
+        if observation.answered is not None and walked.reverse is not None and not differences:
+            answer_rules = risen_rules(outcome.configuration, outcome.state, observation.answered)
+            answer = peer_answer(probe, observation)
+            assert answer is not None  # the world sent it by the same rule
+            differences = tuple(_answer_differences(answer, observation.answered, walked.reverse, answer_rules))
         found.append(Comparison(outcome.configuration, number, observation, fates, walked, differences))
     return found
 
@@ -114,6 +119,19 @@ def _differences(observation: Observation, fates: frozenset[Fate], walked: Walk,
     if rules is not None:
         found += _rules(observation, trace)
     return found + _answers(observation, walked)
+
+
+def _answer_differences(answer: Probe, observation: Observation, trace: Trace, rules: RisenRules | None) -> list[str]:
+    """Whether the neighbour's answer went as the walk says; what the host's own socket makes of it is its own affair."""
+    fates = kernel_fates(answer, observation, rules)
+    told = " or ".join(sorted(fate.value for fate in fates))
+    possible = set(trace.possible) | ({Fate.ACCEPTED, Fate.REFUSED} if {Fate.ACCEPTED, Fate.REFUSED} & set(trace.possible) else set())
+    if not fates & possible:
+        return [f"the kernel's fate of the neighbour's answer is {told}, the walk's {trace.fate.value}"]
+    if trace.fate is Fate.UNKNOWN:
+        return []
+    found = _ends(observation, trace) + (_rules(observation, trace) if rules is not None else [])
+    return [f"of the neighbour's answer: {text}" for text in found]
 
 
 def _ends(observation: Observation, trace: Trace) -> list[str]:

@@ -27,6 +27,7 @@ class Probe:
     mark: int = 0
     ttl: int = 64
     dscp: int = 0
+    acknowledged: int = 0
     tunnel: tuple[str, str] | None = None
     """Source and destination of the IPIP packet around it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections import Counter
 from typing import Literal
@@ -16,7 +17,11 @@ Kernel = Literal["own", "uml"]
 FIRST_PORT = 20000
 """Source ports count up from here, so that each probe begins a connection of its own."""
 
-MOST_OF_A_SOURCE = 4
+SORTS = (("tcp", "S"), ("tcp", "A"), ("udp", ""), ("tcp", "SA"), ("tcp", "R"))
+"""Protocol and flags; what begins no connection is picked up or INVALID (nf_conntrack_proto_tcp.c tcp_new())."""
+MOST_WARM = 5
+"""Connections that are tried before the state is taken."""
+MOST_OF_A_SOURCE = 3
 """Probes from one address: the kernel answers five errors to each, then one a second (route.c ip_error(), ip_rt_error_burst)."""
 
 
@@ -49,6 +54,9 @@ def generate(seed: int, count: int, *, kernel: Kernel, has_users: bool = True) -
         while probe.way == "wire" and sources[probe.source] >= MOST_OF_A_SOURCE and probe.source not in local:
             probe = _probe(chance, number, local, has_users, tunnel_ends)
         sources[probe.source] += 1
+        if probe.way == "wire" and probe.flags == "S" and len(configuration.warm) < MOST_WARM and chance.random() < 0.3:
+            sources[probe.source] += 1
+            configuration.warm.append(dataclasses.replace(probe, source_port=FIRST_PORT - 1 - number, sequence=probe.sequence ^ 1 << 30))
         configuration.probes.append(probe)
     return configuration
 
@@ -163,16 +171,18 @@ def _sysctls(chance: random.Random, configuration: Configuration) -> None:
 def _probe(chance: random.Random, number: int, local: list[str], has_users: bool, tunnel_ends: list[str]) -> Probe:
     way = chance.choices(("wire", "raw", "connect"), (7, 2, 1))[0]
     interface = chance.choice(WIRES) if way == "wire" else ""
-    protocol, flags = ("tcp", "S") if way == "connect" else chance.choices((("tcp", "S"), ("tcp", "A"), ("udp", "")), (16, 1, 1))[0]
+    protocol, flags = ("tcp", "S") if way == "connect" else chance.choices(SORTS, (32, 2, 2, 1, 1))[0]
     source = _source(chance, interface, local) if interface else chance.choice([*local, *local, "127.0.0.1"])
     uid = chance.choice(places.UIDS)
+    sequence = chance.randrange(1 << 16, 1 << 31)
     return Probe(
         way,
         source,
         _destination(chance, local, source, way),
         FIRST_PORT + number,
         chance.choice(places.PORTS),
-        chance.randrange(1 << 16, 1 << 31),
+        sequence,
+        acknowledged=sequence if "A" in flags else 0,
         protocol=protocol,
         flags=flags,
         interface=interface,

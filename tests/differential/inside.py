@@ -10,7 +10,7 @@ import msgspec
 
 from tests.differential.configuration import Configuration
 from tests.differential.kernel_host import HostUnderTest
-from tests.differential.observation import Result
+from tests.differential.observation import Result, follow_up
 
 
 def main(folder: Path) -> None:
@@ -25,12 +25,12 @@ def main(folder: Path) -> None:
 def _run(configuration: Configuration, folder: Path) -> Result:
     try:
         with HostUnderTest(configuration) as host:
-            for probe in configuration.warm:
-                host.observe(probe)
+            follow_ups = [follow_up(probe, host.observe(probe)) for probe in configuration.warm]
+            known = [probe for probe in follow_ups if probe is not None]
             host.collect(folder / "state")
-            return Result([host.observe(probe) for probe in configuration.probes])
+            return Result([host.observe(probe) for probe in [*configuration.probes, *known]], known)
     except Exception:  # noqa: BLE001  whatever it was is told outside, with the configuration
-        return Result([], traceback.format_exc())
+        return Result([], [], traceback.format_exc())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from tests.differential.collecting import collect
 from tests.differential.configuration import WIRES, Configuration, Probe
 from tests.differential.counting import read_counters, rule_comments, rule_lines
 from tests.differential.frames import ETHERTYPE_IPV4, TCP, UDP, Seen, build, decode
-from tests.differential.observation import Left, Observation, recognise
+from tests.differential.observation import Left, Observation, peer_answer, recognise
 from tests.differential.sending import IP_FREEBIND, connecting, packet_of, sent_raw
 
 MAC = "02:00:00:00:00:{:02x}"
@@ -49,6 +49,7 @@ class HostUnderTest:
         self._flavour = iptables_flavour()
         self._senders: dict[str, socket.socket] = {}
         self._counted_again = 0
+        self._counted: tuple[dict[int, int], dict[str, int]] | None = None
 
     def __enter__(self) -> HostUnderTest:
         try:
@@ -74,33 +75,41 @@ class HostUnderTest:
         Which rules counted it is told on kernels with nft. Where the legacy variant is all there is (User Mode Linux), counters take
         a third of a second to read: there a probe of which nothing was seen is sent again between two readings, COUNTED_AGAIN times.
         """
+        with ExitStack() as sending:
+            observation = self._observe(probe, sending)
+            answer = peer_answer(probe, observation)
+            if answer is not None:  # while a socket of connect(2) still waits for it
+                with ExitStack() as answering:
+                    observation.answered = self._observe(answer, answering)
+            return observation
+
+    def _observe(self, probe: Probe, sending: ExitStack) -> Observation:
         is_quick = self._flavour == "nft"
-        before = self._rule_counters() if is_quick else None
-        observation = self._send(probe)
+        before = (self._counted or self._rule_counters()) if is_quick else None
+        observation = self._send(probe, sending)
         is_silent = not (observation.left or observation.answers or observation.delivered or observation.error)
         if is_silent:
             observation.has_way_back = has_route(probe.source)
             if not is_quick and not observation.counters and self._counted_again < COUNTED_AGAIN:
                 self._counted_again += 1
                 before = self._rule_counters()
-                observation = dataclasses.replace(self._send(probe), has_way_back=observation.has_way_back)
+                observation = dataclasses.replace(self._send(probe, sending), has_way_back=observation.has_way_back)
         if before is not None:
-            lines, comments = self._rule_counters()
+            lines, comments = after = self._rule_counters()
             observation.risen = [number for number, count in lines.items() if count > before[0].get(number, 0)]
             observation.risen_nft = [name for name, count in comments.items() if count > before[1].get(name, 0)]
+            self._counted = after if probe.way != "connect" else None  # a socket that is closed sends RST
         return observation
 
-    def _send(self, probe: Probe) -> Observation:
+    def _send(self, probe: Probe, sending: ExitStack) -> Observation:
         self._drain([], [])
         counters = read_counters()
-        with ExitStack() as sending:
-            error = ""
-            if probe.way == "wire":
-                self._send_frame(probe)
-            else:
-                send = sent_raw if probe.way == "raw" else connecting
-                error = sending.enter_context(send(probe))
-            return self._gather(probe, error, counters)
+        error = ""
+        if probe.way == "wire":
+            self._send_frame(probe)
+        else:
+            error = sending.enter_context((sent_raw if probe.way == "raw" else connecting)(probe))
+        return self._gather(probe, error, counters)
 
     def _lay_cables(self) -> None:
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from tests.differential.configuration import Probe
+from tests.differential.configuration import WIRES, Probe
 from tests.differential.frames import Seen
 
 
@@ -39,6 +39,8 @@ class Observation:
     """Lines of iptables-save.txt whose packet counters rose; None where rules were not counted."""
     risen_nft: list[str] | None = None
     """Comments of nft rules whose counters rose."""
+    answered: Observation | None = None
+    """What became of the answer of the neighbour that a SYN has reached."""
 
     def __str__(self) -> str:
         parts = [f"delivered: {packet}" for packet in self.delivered]
@@ -49,7 +51,36 @@ class Observation:
         parts += ["counters: " + ", ".join(f"{name} +{count}" for name, count in self.counters.items())] if self.counters else []
         parts += [f"lines of iptables-save.txt that counted: {self.risen}"] if self.risen else []
         parts += [f"nft rules that counted: {self.risen_nft}"] if self.risen_nft else []
+        parts += [f"the neighbour's answer: {line}" for line in str(self.answered).splitlines()] if self.answered else []
         return "\n".join(parts or ["nothing was seen of it"])
+
+
+def peer_answer(probe: Probe, observation: Observation) -> Probe | None:
+    """The SYN-ACK of the neighbour that a SYN has reached, if one has."""
+    reached = next((one for one in observation.left if one.interface in WIRES and one.packet.protocol == "tcp"), None)
+    if reached is None or probe.flags != "S":
+        return None
+    syn = reached.packet
+    return Probe(
+        "wire",
+        syn.destination,
+        syn.source,
+        syn.destination_port,
+        syn.source_port,
+        syn.sequence,
+        flags="SA",
+        interface=reached.interface,
+        acknowledged=(syn.sequence + 1) % (1 << 32),
+    )
+
+
+def follow_up(probe: Probe, observation: Observation) -> Probe | None:
+    """The last ACK of a handshake that went through the host both ways."""
+    answer = observation.answered
+    if probe.way != "wire" or answer is None or not any(one.interface in WIRES for one in answer.left):
+        return None
+    following = (probe.sequence + 1) % (1 << 32)
+    return dataclasses.replace(probe, flags="A", sequence=following, acknowledged=following)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,7 +88,9 @@ class Result:
     """What one configuration led to in its world."""
 
     observations: list[Observation]
-    """One a probe."""
+    """One a probe, and then one for each of `follow_ups`."""
+    follow_ups: list[Probe] = dataclasses.field(default_factory=list)
+    """Probes of connections that conntrack knew when the state was taken."""
     error: str = ""
     """A traceback, where it could not be loaded or tried."""
 

@@ -27,7 +27,7 @@ def packet_of(probe: Probe) -> Seen:
         probe.destination_port,
         probe.flags,
         probe.sequence,
-        0 if probe.flags == "S" else probe.sequence,
+        probe.acknowledged,
         ttl=probe.ttl,
         dscp=probe.dscp,
     )

@@ -29,6 +29,7 @@ class Outcome:
     """What one configuration led to."""
 
     configuration: Configuration
+    """With the probes that the world added."""
     state: Path
     """The folder with the host's state, taken before the probes."""
     observations: list[Observation]
@@ -64,6 +65,7 @@ def run(runner: str, configurations: Sequence[Configuration], scratch: Path, sec
         result = msgspec.json.decode(line, type=Result)
         if result.error:
             raise WorldFailed(f"{result.error}\n{configuration}")
+        configuration.probes += result.follow_ups
         yield Outcome(configuration, scratch / str(configuration.seed) / "state", result.observations)
 
 
