@@ -13,7 +13,10 @@ from tcpwhy import lab
 pytestmark = pytest.mark.lab
 
 #: cause ids that a scenario may name (contract, section 6)
-CAUSES = {"syn-lost", "synack-lost", "port-closed", "mid-connection-rehash"}
+CAUSES = {
+    *("syn-lost", "synack-lost", "port-closed", "rejected-by-firewall", "reverse-path-filter", "vip-missing", "arp-conflict"),
+    *("local-redirect", "mid-connection-rehash", "asymmetric-drop"),
+}
 ENDPOINT = re.compile(r"(\d+(\.\d+){3}|\[[0-9a-f:]+\]):\d+")
 
 
