@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from tcpwhy.evidence.source import Source
 from tcpwhy.tables.nft import Nft, parse_nft, read_nft
+from tcpwhy.tables.nft_written import write_rule
 from tests.state.namespace import state_of
 from tests.state.nft_rulesets import BY_HAND, BY_HAND_TOLD, COMMANDS, IPTABLES, RULES, accepted_rules, listings, run
 
@@ -89,6 +91,28 @@ def test_lines() -> None:
         assert of_text[(chain.source.line or 0) - 1].strip() == f"chain {chain.name} {{"
         for rule in chain.rules:
             assert of_text[(rule.source.line or 0) - 1].strip().startswith(rule.text[:20])
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "ct mark set (meta mark | 0x00000010) << 8",
+        "meta mark set meta mark & 0xffffff12 | 0x00000012",
+        "tcp flags & (fin | syn) < fin",
+        'counter name ip saddr map { 10.0.0.1 : "a" }',
+        "synproxy name ip saddr map @m",
+        'quota name "q" limit name "l" counter name "c" synproxy name "s"',
+        "ip saddr 10.0.0.0/24 snat to 10.9.9.9-10.9.9.12",
+    ],
+)
+def test_what_is_written_means_the_same_when_read(rule: str) -> None:
+    def expressions(text: str) -> Sequence[object]:
+        (found,) = parse(f"table ip t {{\n\tchain c {{\n\t\t{text}\n\t}}\n}}\n").chains["ip", "t", "c"].rules
+        assert not found.unread
+        return found.expressions
+
+    assert expressions(write_rule(expressions(rule))) == expressions(rule)
+    assert expressions("snat 10.9.9.9-10.9.9.12") == expressions("snat to 10.9.9.9-10.9.9.12")  # nft before 0.9.1
 
 
 def test_what_is_cut_off_or_damaged_is_said() -> None:
@@ -177,6 +201,25 @@ def test_tables_made_by_hand_stay(tmp_path: Path, form: str) -> None:
     assert nft.misprinted == {("ip", "filter")}
     assert not nft.left_out
     assert set(nft.chains) == {("ip", "filter", "INPUT"), ("ip", "nat", "PREROUTING")}
+
+
+@pytest.mark.parametrize("form", ["json", "txt"])
+def test_of_a_listing_and_nft_one_is_walked(tmp_path: Path, form: str) -> None:
+    """nft's text shows what iptables' extensions mean, its JSON does not."""
+    command = "nft -j list ruleset" if form == "json" else "nft list ruleset"
+    script = f"{IPTABLES}\niptables -nvL; echo @@; iptables -t nat -nvL; echo @@; {command} 2>/dev/null"
+    listing, nat, ruleset = run(script).split("@@\n")
+    found = read_nft(
+        state_of(tmp_path, iptables_listing_filter__txt=listing, iptables_listing_nat__txt=nat, **{f"nft_ruleset__{form}": ruleset})
+    )
+    assert found is not None
+    assert found.left_out | found.misprinted == {("ip", "filter"), ("ip", "nat")}
+    if form == "json":
+        assert found.left_out == {("ip", "filter"), ("ip", "nat")}
+    assert ("ip6", "filter", "INPUT") in found.chains
+    other = read_nft(state_of(tmp_path, iptables_listing_filter__txt="Chain INPUT (policy ACCEPT)\n", **{f"nft_ruleset__{form}": ruleset}))
+    assert other is not None
+    assert not other.left_out | other.misprinted
 
 
 def test_without_iptables_save_its_tables_stay_unread(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from tcpwhy.evidence.source import Source
 from tcpwhy.evidence.state import State
 from tcpwhy.tables.nft_json import looks_like_json, parse_nft_json
-from tcpwhy.tables.nft_managed import is_built_in, is_from_iptables, read_saved_tables
+from tcpwhy.tables.nft_managed import BUILT_IN, SavedTable, is_built_in, is_from_iptables, read_listed_table, read_saved_tables
 from tcpwhy.tables.nft_ruleset import Key, is_dormant, key_of, name_of, number_of, packets_of, why_unread, with_inner_chains, words_of
 from tcpwhy.tables.nft_text import Entry, parse_nft_text
 from tcpwhy.tables.nft_words import OBJECTS, SETS
@@ -104,7 +104,8 @@ class Nft:
     tables: tuple[tuple[str, str], ...] = ()
     """Tables (family, name) that have chains, those left out too, in the file's order: the order in which they were made."""
     misprinted: frozenset[tuple[str, str]] = frozenset()
-    """Tables that stand here and in iptables-save both, there without conditions that iptables does not know: only this form holds."""
+    """Tables that stand here and in iptables-save or its listings both, there without conditions that iptables does not know, or less
+    exactly: only this form is to be walked."""
     unread: UnreadPieces = dataclasses.field(default_factory=UnreadPieces)
     compiled: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
     """Sets in the form that look-ups take, made when first asked (path/nft_sets.py)."""
@@ -114,7 +115,8 @@ def read_nft(state: State) -> Nft | None:
     """The ruleset; None where it was not collected.
 
     From nft-ruleset.json, else nft-ruleset.txt; each may hold either form. Tables that iptables-nft made are left out where
-    iptables-save.txt (ip6tables-save.txt) shows them, for nft's JSON hides the inside of their `xt` expressions.
+    iptables-save.txt (ip6tables-save.txt) shows them, for nft's JSON hides the inside of their `xt` expressions. Where only the
+    listings of a sosreport show them, nft's text is the better form as far as it is understood.
     """
     name = next((one for one in ("nft-ruleset.json", "nft-ruleset.txt") if state.is_collected(one)), None)
     lines = state.read_lines(name) if name is not None else None
@@ -122,10 +124,15 @@ def read_nft(state: State) -> Nft | None:
         return None
     nft, is_text = parse_nft("\n".join(lines), state.source(name))
     nft.tables = tuple(dict.fromkeys(key[:2] for key in nft.chains))
-    for family, saved in (("ip", "iptables-save.txt"), ("ip6", "ip6tables-save.txt")):
-        saved_lines = state.read_lines(saved)
-        if saved_lines is not None:
-            _leave_out_iptables(nft, family, saved_lines, is_text)
+    for family, program in (("ip", "iptables"), ("ip6", "ip6tables")):
+        saved = state.read_lines(f"{program}-save.txt")
+        if saved is not None:
+            _leave_out_iptables(nft, family, read_saved_tables(saved), is_text)
+            continue
+        for table in BUILT_IN:
+            listed = state.read_lines(f"{program}-listing-{table}.txt")
+            if listed is not None:
+                _choose_form(nft, family, table, read_listed_table(listed))
     return nft
 
 
@@ -257,30 +264,46 @@ def _is_made(chain: NftChain, saved: list[str], is_text: bool) -> bool:
     return all(rule.unread or is_from_iptables(rule.expressions, line) for rule, line in zip(chain.rules, saved, strict=True))
 
 
-def _leave_out_iptables(nft: Nft, family: str, saved_lines: list[str], is_text: bool) -> None:
+def _chains_of(nft: Nft, family: str, table: str) -> list[NftChain]:
+    return [chain for chain in nft.chains.values() if (chain.family, chain.table) == (family, table)]
+
+
+def _is_shown(chains: list[NftChain], table: str, shown: SavedTable) -> bool:
+    """Whether iptables shows these chains: they are its own, with as many rules where no heading says that nft is below."""
+    if shown.is_legacy or not is_built_in(table, ((chain.name, chain.type, chain.hook, chain.priority) for chain in chains)):
+        return False
+    return shown.is_legacy is False or all(len(chain.rules) == len(shown.rules.get(chain.name, ())) for chain in chains)
+
+
+def _leave_out_iptables(nft: Nft, family: str, saved: dict[str, SavedTable], is_text: bool) -> None:
     """Takes out the tables of a family that iptables-nft made and iptables-save shows."""
-    saved = read_saved_tables(saved_lines)
-    by_table: dict[str, list[NftChain]] = {}
-    for chain in nft.chains.values():
-        if chain.family == family:
-            by_table.setdefault(chain.table, []).append(chain)
-    for table, chains in by_table.items():
-        shown = saved.get(table)
-        if shown is None or shown.is_legacy or not is_built_in(table, ((c.name, c.type, c.hook, c.priority) for c in chains)):
+    for table, shown in saved.items():
+        chains = _chains_of(nft, family, table)
+        if not _is_shown(chains, table, shown):
             continue
-        rules = [rule for chain in chains for rule in chain.rules]
-        is_counted = shown.is_legacy is False or all(len(chain.rules) == len(shown.rules.get(chain.name, ())) for chain in chains)
         has_sets = any(key[:2] == (family, table) for key in nft.sets)
-        if not is_counted:
-            continue
         if has_sets or not all(_is_made(chain, shown.rules.get(chain.name, []), is_text) for chain in chains):
             nft.misprinted |= {(family, table)}
-            continue
-        nft.left_out |= {(family, table)}
-        for chain in chains:
-            del nft.chains[chain.key]
-        gone = {(rule.source, rule.text[:300]) for rule in rules if rule.unread}
-        pieces = nft.unread
-        kept = [piece for piece in pieces.pieces if (piece.source, piece.text) not in gone]
-        pieces.count -= len(pieces.pieces) - len(kept)
-        pieces.pieces = kept
+        else:
+            _take_out(nft, family, table, chains)
+
+
+def _choose_form(nft: Nft, family: str, table: str, listed: SavedTable) -> None:
+    """Of a table that nft and a listing of iptables show both, one form is to be walked."""
+    chains = _chains_of(nft, family, table)
+    if _is_shown(chains, table, listed):
+        if any(rule.unread for chain in chains for rule in chain.rules):
+            _take_out(nft, family, table, chains)
+        else:
+            nft.misprinted |= {(family, table)}
+
+
+def _take_out(nft: Nft, family: str, table: str, chains: list[NftChain]) -> None:
+    nft.left_out |= {(family, table)}
+    for chain in chains:
+        del nft.chains[chain.key]
+    gone = {(rule.source, rule.text[:300]) for chain in chains for rule in chain.rules if rule.unread}
+    pieces = nft.unread
+    kept = [piece for piece in pieces.pieces if (piece.source, piece.text) not in gone]
+    pieces.count -= len(pieces.pieces) - len(kept)
+    pieces.pieces = kept

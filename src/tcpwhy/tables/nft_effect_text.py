@@ -57,7 +57,8 @@ class EffectReader(ExpressionReader):
         if family := self.take_if("ip", "ip6"):
             body["family"] = family
         is_prefix = self.take_if("prefix") is not None
-        if self.take_if("to"):
+        if self.take_if("to") or (word in ("snat", "dnat") and not self.is_at_end and not self.is_word("comment", *NAT_FLAGS)):
+            # nft before 0.9.1 writes no `to` between.
             body |= self._destination()
         flags = self._flag_list(NAT_FLAGS)
         if is_prefix:

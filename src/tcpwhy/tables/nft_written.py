@@ -68,11 +68,23 @@ def write_expression(value: Any, depth: int = 0) -> str:
         raise ValueError("no expression")
     kind, body = next(iter(value.items()))
     if kind in PRECEDENCE:
-        return f" {kind} ".join(write_expression(styled(body[0], one), depth + 1) for one in body)
+        return f" {kind} ".join(_operand(kind, body[0], one, number, depth) for number, one in enumerate(body))
     if kind in VERDICTS:
         return _verdict(kind, body)
     writer: Callable[[Any, int], str] = _EXPRESSIONS[kind]
     return writer(body, depth + 1)
+
+
+def _operand(operator: str, first: Any, value: Any, number: int, depth: int) -> str:
+    """One operand, in brackets where it would be read in another way without (src/expression.c binop_arg_print())."""
+    if isinstance(value, list):
+        return f"({' | '.join(write_expression(one, depth + 1) for one in value[:200])})"
+    if number and operator in ("<<", ">>"):
+        return write_expression(value, depth + 1)
+    text = write_expression(styled(first, value), depth + 1)
+    inner = PRECEDENCE.get(next(iter(value), "")) if isinstance(value, dict) else None
+    is_loose = inner is not None and (inner < PRECEDENCE[operator] or (number > 0 and inner == PRECEDENCE[operator]))
+    return f"({text})" if is_loose else text
 
 
 def styled(left: Any, value: Any, depth: int = 0) -> Any:
@@ -238,7 +250,16 @@ def _match(_: str, body: Any) -> str:
 def _counter(_: str, body: Any) -> str:
     if isinstance(body, dict) and "packets" in body:
         return f"counter packets {body['packets']} bytes {body['bytes']}"
-    return f'counter name "{body}"' if isinstance(body, str) else "counter"
+    return "counter" if not body else f"counter name {_reference(body)}"
+
+
+def _reference(body: Any) -> str:
+    """The name of an object, or the map that gives it."""
+    return f'"{body}"' if isinstance(body, str) else write_expression(body)
+
+
+def _is_reference(body: Any) -> bool:
+    return isinstance(body, str) or (isinstance(body, dict) and "map" in body)
 
 
 def _nat(kind: str, body: Any) -> str:
@@ -278,8 +299,8 @@ def _log(kind: str, body: Any) -> str:
 
 
 def _limit(kind: str, body: Any) -> str:
-    if isinstance(body, str):
-        return f'{kind} name "{body}"'
+    if _is_reference(body):
+        return f"{kind} name {_reference(body)}"
     over = "over " if body.get("inv") else ""
     unit = f" {body['rate_unit']}" if "rate_unit" in body else ""
     burst = body.get("burst", 0)
@@ -288,8 +309,8 @@ def _limit(kind: str, body: Any) -> str:
 
 
 def _quota(kind: str, body: Any) -> str:
-    if isinstance(body, str):
-        return f'{kind} name "{body}"'
+    if _is_reference(body):
+        return f"{kind} name {_reference(body)}"
     return f"{kind} {'over ' if body.get('inv') else ''}{body['val']} {body['val_unit']}"
 
 
@@ -306,8 +327,8 @@ def _meter(kind: str, body: Any) -> str:
 
 
 def _synproxy(kind: str, body: Any) -> str:
-    if isinstance(body, str):
-        return f'{kind} name "{body}"'
+    if _is_reference(body):
+        return f"{kind} name {_reference(body)}"
     parts = [f"{key} {body[key]}" for key in ("mss", "wscale") if key in body]
     return " ".join([kind, *parts, *body.get("flags", ())])
 
