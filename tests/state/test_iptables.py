@@ -240,6 +240,21 @@ def test_a_listing_without_interfaces_is_in_doubt() -> None:
     assert "no chain" in parse_listing(["iptables: Permission denied"], HERE, "nat", 4).lost["nat"]
 
 
+def test_what_iptables_nft_says_of_other_rules_is_no_rule(tmp_path: Path) -> None:
+    legacy = "# Warning: iptables-legacy tables present, use iptables-legacy to see them"
+    tainted = "# Table `nat' contains incompatible base-chains, use 'nft' tool to list them."
+    head = "Chain {} (policy ACCEPT 0 packets, 0 bytes)\n pkts bytes target prot opt in out source destination\n"
+    row = "    1    60 DROP  tcp  --  *  *  0.0.0.0/0  0.0.0.0/0  tcp dpt:25\n"
+    for nat in (f"{tainted}\n{head.format('PREROUTING')}{row}{legacy}\n", f"{legacy}\n{tainted}\n{head.format('PREROUTING')}{row}"):
+        found = read_iptables(state_of(tmp_path, iptables_listing_nat=nat, iptables_listing_raw=head.format("OUTPUT")), 4)
+        assert found is not None
+        (ruleset,) = found
+        assert [rule.text for rule in ruleset.rules] == ["-A PREROUTING -p tcp -m tcp --dport 25 -j DROP"]
+        assert ruleset.unseen_legacy == legacy
+        assert ruleset.lost["nat"] == tainted
+        assert ruleset.unread.count == 1
+
+
 def state_of(folder: Path, **files: str) -> State:
     paths, shown = {}, {}
     for name, text in files.items():

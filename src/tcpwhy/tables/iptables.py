@@ -66,6 +66,7 @@ def _listings(state: State, tool: str, family: Literal[4, 6]) -> list[Iptables]:
             continue
         whole.tables.update(part.tables)
         whole.lost.update(part.lost)
+        whole.unseen_legacy = whole.unseen_legacy or part.unseen_legacy
         for piece in part.unread.pieces:
             whole.unread.add(piece.source, piece.text, piece.because)
         whole.unread.count += part.unread.count - len(part.unread.pieces)

@@ -12,7 +12,7 @@ from tcpwhy.evidence.source import Source
 from tcpwhy.tables.iptables_listed import translate
 from tcpwhy.tables.iptables_rule import read_rule
 from tcpwhy.tables.iptables_ruleset import Chain, Iptables, Rule
-from tcpwhy.tables.iptables_save import LONGEST_LINE, MOST_RULES
+from tcpwhy.tables.iptables_save import INCOMPATIBLE, LEGACY_PRESENT, LONGEST_LINE, MOST_RULES
 
 _CHAIN = re.compile(
     r"Chain (\S{1,255}) \((?:policy (\S{1,16})(?: (\S{1,24}) packets, (\S{1,24}) bytes)?|\d{1,12} references|ERROR obtaining refs)\)"
@@ -60,6 +60,8 @@ def _read_rows(rows: list[str], ruleset: Iptables, table: str) -> None:
         found = _CHAIN.match(line)
         if found:
             chain, columns = chains[found.group(1)], None
+        elif _is_notice(line, ruleset, table, number):
+            continue
         elif found := _HEAD.fullmatch(line):
             columns = _Columns(*(part is not None for part in found.groups()))
         elif line.strip() and chain is not None:
@@ -74,6 +76,18 @@ def _read_rows(rows: list[str], ruleset: Iptables, table: str) -> None:
                 ruleset.unread.add(rule.source, rule.text, rule.unread)
         elif line.strip() and chains:
             ruleset.unread.add(dataclasses.replace(ruleset.source, line=number), line, "it stands before any chain")
+
+
+def _is_notice(line: str, ruleset: Iptables, table: str, number: int) -> bool:
+    """What iptables-nft says of rules that it does not list: on standard error, so that it may stand between the rows."""
+    if LEGACY_PRESENT.match(line):
+        ruleset.unseen_legacy = line.strip()[:300]
+        return True
+    if INCOMPATIBLE.match(line) is None:
+        return False
+    ruleset.lost[table] = line.strip()[:300]
+    ruleset.unread.add(dataclasses.replace(ruleset.source, line=number), line, "rules of that table are not in this file")
+    return True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
