@@ -6,20 +6,22 @@ from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.packet import Packet
 
 
-def claims_on(connection: Connection) -> frozenset[str]:
-    """The hardware addresses that claim the server's address by ARP, anywhere in the case."""
-    found: set[str] = set()
-    for ip in {connection.server.ip, *(view.server.ip for view in connection.views.values())}:
-        found |= connection.topology.arp_claims.get(ip, frozenset())
-    return frozenset(found)
+def claims_at(connection: Connection, place: str) -> frozenset[str]:
+    """The hardware addresses that claim by ARP, anywhere in the case, the server's address as a place knows it."""
+    return connection.topology.arp_claims.get(connection.views[place].server.ip, frozenset())
+
+
+def most_claims(connection: Connection) -> frozenset[str]:
+    """Those of the address, of all that places know the server by, that most claim."""
+    return max((claims_at(connection, place) for place in connection.places), key=lambda claims: (len(claims), sorted(claims)))
 
 
 def moved_between_claims(connection: Connection) -> tuple[str, Segment, Segment] | None:
     """The place from which the client's packets went to one claiming address and then to another, and the packets around the move."""
-    claims = claims_on(connection)
-    if len(claims) < 2:
-        return None
     for place in connection.places:
+        claims = claims_at(connection, place)
+        if len(claims) < 2:
+            continue
         last: tuple[Segment, str] | None = None
         for segment in connection.segments:
             if segment.sender != "client":

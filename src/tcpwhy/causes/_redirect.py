@@ -53,6 +53,16 @@ class Redirect:
         """Nobody listens there."""
         return self.trace.fate is Fate.REFUSED
 
+    @property
+    def is_martian(self) -> bool:
+        """It is turned to 127.0.0.0/8, which the kernel lets in by no other interface than lo, unless route_localnet is set."""
+        return self.trace.fate is Fate.MARTIAN_DESTINATION
+
+    @property
+    def is_a_mesh_s(self) -> bool:
+        """Its chains and its port are those of a service mesh: who listens there is its proxy, until something shows otherwise."""
+        return self.port in OWN_PORTS and bool(self.rule.owner) and self.rule.owner != "a home-made sidecar"
+
     def whose(self) -> str:
         """Whose rules these are, by chains, users and ports."""
         known = OWN_PORTS.get(self.port)
@@ -62,6 +72,11 @@ class Redirect:
 
     def who_listens(self) -> str:
         """The listener, or its absence, in a sentence without its full stop."""
+        if self.is_martian:
+            return (
+                f"{self.target} is a loopback address, and the kernel drops what comes to one by {self.packet.in_interface} without a word "
+                "(route_localnet is off there)"
+            )
         if self.listeners is None:
             return f"who listens on {self.target} was not collected"
         if not self.listeners:
@@ -71,7 +86,10 @@ class Redirect:
     def exhibits(self) -> tuple[Exhibit, ...]:
         """The rule, the listener or its absence."""
         shown = [self.rule.exhibit(f"turns it to {self.target}")]
-        if self.listeners:
+        if self.is_martian:
+            last = self.trace.last
+            shown += [Exhibit("state", self.host.name, source.file, last.text, line=source.line) for source in last.sources] if last else []
+        elif self.listeners:
             first = self.listeners[0]
             shown.append(Exhibit("state", self.host.name, first.source.file, describe_listener(first), line=first.source.line))
         elif self.listeners is not None and self.host.sockets is not None:
@@ -135,7 +153,7 @@ def _as_of_a_program(packet: Packet) -> Sequence[Packet]:
 
 def _redirect(host: HostTables, packet: Packet, trace: Trace) -> Redirect | None:
     step = redirecting(trace)
-    if step is None or trace.fate not in (Fate.REFUSED, Fate.ACCEPTED, Fate.QUEUE_FULL, Fate.UNKNOWN):
+    if step is None or trace.fate not in (Fate.REFUSED, Fate.ACCEPTED, Fate.QUEUE_FULL, Fate.MARTIAN_DESTINATION, Fate.UNKNOWN):
         return None
     rule = rule_of(host, step, trace.steps)
     after = step.after

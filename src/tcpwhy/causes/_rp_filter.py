@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tcpwhy.causes._counted import Counted
+from tcpwhy.causes._remedies import failing, sentence, walked_with
 from tcpwhy.causes._stops import deciding
 from tcpwhy.causes._verdict import Exhibit
-from tcpwhy.path import walk, with_changes
 from tcpwhy.path.packet import Packet
 from tcpwhy.path.trace import Fate, Stage, Step, Trace
 
@@ -97,11 +97,10 @@ def _is_above_zero(setting: Setting | None) -> bool:
 
 
 def _tried(host: HostTables, packets: Sequence[Packet], settings: tuple[tuple[str, int], ...]) -> Trial:
-    changed = with_changes(host, [f"sysctl {key}={value}" for key, value in settings])
-    traces = [walk(changed, packet).forward for packet in packets]
-    passes = all(trace.fate not in (Fate.REVERSE_PATH, Fate.MARTIAN_SOURCE, Fate.UNKNOWN) for trace in traces)
-    last = deciding(traces[0])
-    return Trial(settings, passes, last.text if last is not None else traces[0].fate.value)
+    walks = walked_with(host, packets, [f"sysctl {key}={value}" for key, value in settings]) or []
+    failed = next((one for one in walks if failing(one) is not None), None)
+    told = failed or (walks[0] if walks else None)
+    return Trial(settings, bool(walks) and failed is None, sentence(told) if told is not None else "it cannot be tried")
 
 
 def fixes(place: str, check: Check, tried: Sequence[Trial]) -> tuple[str, ...]:

@@ -289,6 +289,8 @@ def _cause(connection: Connection, arrived: Arrival, trace: Trace, rule: NamedRu
             return "syn-lost" if segment.opens else "synack-lost" if segment.is_syn_ack else None
         case Fate.REJECTED_BY_RULE | Fate.PROHIBITED:
             return "rejected-by-firewall"
+        case Fate.MARTIAN_DESTINATION if redirecting(trace) is not None:
+            return "local-redirect"
         case Fate.QUEUE_FULL:
             return "accept-queue-overflow"
         case Fate.REFUSED if segment.opens:

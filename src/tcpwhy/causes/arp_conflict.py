@@ -24,7 +24,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcpwhy.causes._by_state import COLLECT, all_but
-from tcpwhy.causes._claims import claims_on, moved_between_claims, sent_to
+from tcpwhy.causes._claims import claims_at, most_claims, moved_between_claims, sent_to
 from tcpwhy.causes._stops import end_of
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import INITIAL_TTLS, Connection, Segment
@@ -46,12 +46,12 @@ def examine(connection: Connection) -> Verdict:
     moved = moved_between_claims(connection)
     if moved is not None:
         return _found(connection, *moved)
-    claims = claims_on(connection)
+    claims = most_claims(connection)
     if failure.kind in (Kind.PROHIBITED, Kind.REPORTED):
         return RuledOut("an answer that was meant for it came")
     ask = (f"a capture of ARP on the network of {connection.server.ip} (`arping -D`), and {COLLECT} on the hosts that claim it",)
     if len(claims) > 1:
-        elsewhere = _to_the_wrong_one(connection, claims)
+        elsewhere = _to_the_wrong_one(connection)
         if elsewhere is not None:
             return elsewhere
         shown = tuple(exhibit(one, connection, "sent to one of them") for one in connection.segments[:1])
@@ -85,13 +85,14 @@ def _routers(ttl: int) -> int:
     return next((initial - ttl for initial in sorted(INITIAL_TTLS) if ttl <= initial), 0)
 
 
-def _to_the_wrong_one(connection: Connection, claims: frozenset[str]) -> Found | None:
+def _to_the_wrong_one(connection: Connection) -> Found | None:
     """A SYN that went to one of the claiming hosts, which refused it or said nothing, while another of them has the service."""
     if connection.failure is None or not connection.failure.kind.in_handshake:
         return None
     for place in connection.places:
+        claims, server = claims_at(connection, place), connection.views[place].server
         syn = next((one for one in connection.syns if sent_to(one, place) in claims), None)
-        if syn is None:
+        if syn is None or len(claims) < 2:
             continue
         mac = sent_to(syn, place)
         for host in connection.hosts.values():
@@ -99,8 +100,8 @@ def _to_the_wrong_one(connection: Connection, claims: frozenset[str]) -> Found |
             own = next((link for link in links if link.mac.lower() in claims), None)
             if own is None or own.mac.lower() == mac or any(link.mac.lower() == mac for link in links) or host.sockets is None:
                 continue
-            listeners = host.sockets.listeners_for(connection.server.ip, connection.server.port)
-            if not listeners or not any(one.ip == connection.server.ip for one in (host.addresses.entries if host.addresses else ())):
+            listeners = host.sockets.listeners_for(server.ip, server.port)
+            if not listeners or not any(one.ip == server.ip for one in (host.addresses.entries if host.addresses else ())):
                 continue
             return _refused_by_the_wrong_one(connection, place, syn, mac, host.name, own.mac.lower(), listeners[0])
     return None

@@ -35,6 +35,7 @@ from tcpwhy.causes._counted import rule_counted
 from tcpwhy.causes._prediction import Prediction
 from tcpwhy.causes._probes import probes
 from tcpwhy.causes._redirect import Redirect, is_a_proxy, leftovers, redirect_of, removal_of
+from tcpwhy.causes._remedies import failing, sentence, walked_with
 from tcpwhy.causes._rules import all_rules
 from tcpwhy.causes._stops import Stop, end_of, own_attempt, stops
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
@@ -98,7 +99,7 @@ def _turned_on_lo(connection: Connection) -> tuple[str, str] | None:
         view = connection.views[place]
         own = connection.topology.addresses.get(place, frozenset())
         for client, server in view.translated:
-            local = ipaddress.ip_address(server.ip).is_loopback or server.ip in own
+            local = ipaddress.ip_address(server.ip).is_loopback or (server.ip in own and client.ip in own)
             if client == view.client and server != view.server and local and any(
                 one.sender == "client" and one.packet.destination == server for one in view.sightings
             ):  # fmt: skip
@@ -155,6 +156,8 @@ def _told_by_the_rule(connection: Connection, redirect: Redirect, place: str, sh
     if denied:
         return Open(f"{place} turns the packets to {redirect.target} by {redirect.rule.described()}, but {denied}",
                     (f"{COLLECT} on {place} again, after one more attempt",), shown, place)  # fmt: skip
+    if redirect.is_martian:
+        return _found(connection, redirect, place, (*shown, *redirect.exhibits()))
     refused = connection.failure is not None and connection.failure.kind is Kind.REFUSED
     if refused and redirect.listeners:
         return Open(
@@ -165,11 +168,19 @@ def _told_by_the_rule(connection: Connection, redirect: Redirect, place: str, sh
         proxy = is_a_proxy(redirect)
         if proxy:
             return RuledOut(f"{redirect.who_listens()}, and carries connections on: a proxy that works")
-        if proxy is None:
+        if proxy is None or redirect.is_a_mesh_s or not _ended_by_the_stranger(connection):
             ask = (f"{COLLECT} on {place}, as root: which program listens there",)
             because = f"{place} turns the connection to {redirect.target}; {redirect.who_listens()}"
             return Open(because, ask, (*shown, *redirect.exhibits()), place)
     return _found(connection, redirect, place, (*shown, *redirect.exhibits()))
+
+
+def _ended_by_the_stranger(connection: Connection) -> bool:
+    """True where who answered ended the connection, or its answer is the failure: a caller's own patience says nothing of it."""
+    failure = connection.failure
+    if failure is None or failure.kind is Kind.SILENT:
+        return False
+    return failure.kind is Kind.REPORTED or failure.segments[-1].sender == "server"
 
 
 def _found(connection: Connection, redirect: Redirect, place: str, exhibits: tuple[Exhibit, ...]) -> Found:
@@ -177,6 +188,8 @@ def _found(connection: Connection, redirect: Redirect, place: str, exhibits: tup
     kind = connection.failure.kind if connection.failure is not None else None
     nobody = kind is Kind.REFUSED
     met = "nobody listens" if nobody else "a program listens that it was never meant for"
+    if redirect.is_martian:
+        met = "nothing from outside can come"
     return Found(
         statement=f"{place} turns the connection for {server} to its own {redirect.target}, where {met}",
         exhibits=exhibits,
@@ -210,6 +223,14 @@ def fixes(redirect: Redirect) -> tuple[str, ...]:
     else:
         became = BECOMES.get(removal.after.fate, removal.after.fate.value)
         first = f"on {place}: {commands} — walked again without, {became}"
+    if redirect.is_martian:
+        setting = f"net.ipv4.conf.{redirect.packet.in_interface.replace('.', '/')}.route_localnet=1"
+        walks = walked_with(redirect.host, [redirect.packet], [f"sysctl {setting}"])
+        if walks and failing(walks[0]) is None:
+            return (
+                first,
+                f"or, if {redirect.target} is where it should go: `sysctl -w {setting}` — walked again with it, {sentence(walks[0])}",
+            )
     return (
         first,
         *leftovers(redirect),

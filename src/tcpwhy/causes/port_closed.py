@@ -20,7 +20,7 @@ Not to be taken for.  rejected-by-firewall: `REJECT --reject-with tcp-reset` ans
 from __future__ import annotations
 
 from tcpwhy.causes._by_state import COLLECT, told
-from tcpwhy.causes._claims import claims_on
+from tcpwhy.causes._claims import most_claims
 from tcpwhy.causes._stops import end_of
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection, Segment
@@ -183,7 +183,7 @@ def _found(connection: Connection, exhibits: tuple[Exhibit, ...], basis: str, ho
             "syn-lost": "the SYN arrived",
             "accept-queue-overflow": "a full queue answers an established connection with RST, not a SYN",
             "asymmetric-drop": "the RST arrived",
-            **({} if len(claims_on(connection)) > 1 else {"arp-conflict": f"no second host is seen to claim {server.ip} by ARP"}),
+            **({} if len(most_claims(connection)) > 1 else {"arp-conflict": f"no second host is seen to claim {server.ip} by ARP"}),
         },
         next_evidence=()
         if basis == "state"

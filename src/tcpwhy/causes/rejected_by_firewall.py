@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from tcpwhy.causes._by_state import COLLECT, all_but, examine_by_state, found_at, packet_exhibits, state_exhibits, told
 from tcpwhy.causes._counted import rule_counted
+from tcpwhy.causes._remedies import without_rule
 from tcpwhy.causes._rules import NamedRule
 from tcpwhy.causes._stops import Stop, own_attempt
 from tcpwhy.causes._verdict import Exhibit, Found, Open, Verdict, describe, exhibit
@@ -100,11 +101,7 @@ def _found(connection: Connection, stop: Stop) -> Verdict:
             f"The {name} comes to {stop.place}, and {described} rejects it: {stop.place} answers in the server's name, and asks no program."
         ),
         exhibits=(*packet_exhibits(connection, stop), *_answers(connection), *state_exhibits(stop)),
-        fix=(
-            (f"on {stop.place}: let it pass before that rule, or remove the rule: `{rule.removal}`",)
-            if rule is not None
-            else (f"on {stop.place}: mend the route or rule that prohibits it",)
-        ),
+        fix=(without_rule(stop, rule) if rule is not None else (f"on {stop.place}: mend the route or rule that prohibits it",)),
     )
 
 

@@ -23,6 +23,7 @@ Not to be taken for.  synack-lost: there the SYN arrives and the answer is lost.
 from __future__ import annotations
 
 from tcpwhy.causes._by_state import COLLECT, found_at, packet_exhibits, state_exhibits, told
+from tcpwhy.causes._remedies import without_rule
 from tcpwhy.causes._stops import Stop, end_of, stops
 from tcpwhy.causes._verdict import Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection
@@ -125,9 +126,5 @@ def _inside(connection: Connection, stop: Stop) -> Verdict:
         statement=f"{stop.place} drops the SYN for {connection.server}: " + (f"`{rule.text}`" if rule is not None else told(stop)),
         explanation=f"{connection.client} sent its SYN {len(connection.syns)} times. It comes to {stop.place}, and {what}.",
         exhibits=(*packet_exhibits(connection, stop, "comes in; nothing of it goes on"), *state_exhibits(stop)),
-        fix=(
-            (f"on {stop.place}: let it pass before that rule, or remove the rule: `{rule.removal}`",)
-            if rule is not None
-            else (f"on {stop.place}: let {connection.server} pass: {told(stop)}",)
-        ),
+        fix=(without_rule(stop, rule) if rule is not None else (f"on {stop.place}: let {connection.server} pass: {told(stop)}",)),
     )

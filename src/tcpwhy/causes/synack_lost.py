@@ -28,6 +28,7 @@ Not to be taken for.  stale-connection: there the old numbers are those of a con
 from __future__ import annotations
 
 from tcpwhy.causes._by_state import COLLECT, found_at, packet_exhibits, state_exhibits, told
+from tcpwhy.causes._remedies import without_rule
 from tcpwhy.causes._stops import Stop, end_of
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection, Segment
@@ -376,11 +377,7 @@ def _inside(connection: Connection, stop: Stop) -> Verdict:
         statement=f"{stop.place} drops the SYN-ACK for {connection.client}: " + (f"`{rule.text}`" if rule is not None else told(stop)),
         explanation=how,
         exhibits=(*packet_exhibits(connection, stop), *_half_open(connection, stop), *state_exhibits(stop)),
-        fix=(
-            (f"on {stop.place}: let it pass before that rule, or remove the rule: `{rule.removal}`",)
-            if rule is not None
-            else (f"on {stop.place}: {told(stop)}",)
-        ),
+        fix=(without_rule(stop, rule) if rule is not None else (f"on {stop.place}: {told(stop)}",)),
     )
 
 

@@ -394,7 +394,7 @@ def _as_the_client_knows_it(flows: Sequence[_FlowPackets], sightings: Sequence[S
     them, it is the one from which the answers come: those are turned back before.
     """
     outer = next((flow for flow in flows if first.source == flow.client and first.destination == flow.server), flows[0])
-    answers = {sighting.packet.source for sighting in sightings if sighting.sender == "server"}
+    answers = {copy.source for sighting in sightings if sighting.sender == "server" for copy in sighting.copies}
     asked = [flow for flow in flows if flow.client == outer.client and flow.server in answers]
     return asked[0] if asked and outer.server not in answers else outer
 
