@@ -41,12 +41,29 @@ class Tcp:
         return ip + body
 
 
+@dataclasses.dataclass(frozen=True)
+class Icmp:
+    """An ICMP error about a segment, sent to the segment's source."""
+
+    at_ms: float
+    sender: str
+    type: int
+    code: int
+    quoted: Tcp
+
+    def ip_packet(self) -> bytes:
+        """The IPv4 packet, which quotes IP and 8 bytes of TCP (RFC 792)."""
+        body = struct.pack(">BBHI", self.type, self.code, 0, 0) + self.quoted.ip_packet()[:28]
+        source, destination = ipaddress.IPv4Address(self.sender).packed, _end(self.quoted.source)[0]
+        return struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 0, 0, 64, 1, 0, source, destination) + body
+
+
 def _end(text: str) -> tuple[bytes, int]:
     host, _, port = text.rpartition(":")
     return ipaddress.IPv4Address(host).packed, int(port)
 
 
-def write_pcap(path: Path, segments: Sequence[Tcp], *, clock_s: float = 0.0) -> Path:
+def write_pcap(path: Path, segments: Sequence[Tcp | Icmp], *, clock_s: float = 0.0) -> Path:
     """A nanosecond pcap of Ethernet frames; `clock_s` is how far this capture's clock is ahead."""
     path.parent.mkdir(parents=True, exist_ok=True)
     out = [struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 1)]

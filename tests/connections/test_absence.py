@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tcpwhy
 from tcpwhy.diagnosis.finding import Report
-from tests.packets import Tcp, exchange, write_pcap
+from tests.packets import Icmp, Tcp, exchange, write_pcap
 
 S = "10.0.0.1:80"
 
@@ -85,6 +85,18 @@ def test_a_reset_with_another_ttl_is_not_the_servers(tmp_path: Path) -> None:
     told = report(tmp_path)
     assert told.totals.failed == 1
     assert {finding.cause for finding in told.findings} == {"rejected-by-firewall", "local-redirect"}
+
+
+def test_a_syn_answered_by_time_exceeded_has_failed(tmp_path: Path) -> None:
+    syn = lost()[0]
+    write_pcap(tmp_path / "client/a.pcap", [*at_client(flat(*healthy(2))), syn, Icmp(1_000.4, "10.0.0.254", 11, 0, syn)])
+    told = report(tmp_path)
+    assert told.totals.failed == 1
+    assert [(one.client, "type 11" in one.symptom) for one in told.unexplained] == [("10.0.0.9:40009", True)]
+    # A traceroute with SYNs asks for just this answer.
+    probe = dataclasses.replace(syn, ttl=3)
+    write_pcap(tmp_path / "other/a.pcap", [*at_client(flat(*healthy(2))), probe, Icmp(1_000.4, "10.0.0.254", 11, 0, probe)])
+    assert report(tmp_path / "other").totals.failed == 0
 
 
 def test_a_damaged_index_is_made_anew(tmp_path: Path) -> None:

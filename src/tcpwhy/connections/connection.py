@@ -117,6 +117,11 @@ class IcmpError:
         return sender == receiver == self.packet.source.ip
 
     @property
+    def ends_attempt(self) -> bool:
+        """A connect(2) fails at once of it: unreachable of any kind, or time exceeded (net/ipv4/tcp_ipv4.c tcp_v4_err, tcp_v6_err)."""
+        return self.is_unreachable or self.packet.icmp_type == (3 if ":" in self.packet.source.ip else 11)
+
+    @property
     def is_unreachable(self) -> bool:
         """Destination unreachable, fragmentation needed left out."""
         if ":" in self.packet.source.ip:

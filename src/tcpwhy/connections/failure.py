@@ -60,6 +60,10 @@ class Kind(enum.Enum):
         return self in (Kind.UNANSWERED, Kind.REFUSED, Kind.PROHIBITED, Kind.HALF_OPEN)
 
 
+LONGEST_TRACE = 30
+"""Hops up to which a traceroute with SYNs goes; a host's own packets set out with 64 or more."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Failure:
     """That a connection failed, and what shows it."""
@@ -112,7 +116,9 @@ def _in_handshake(connection: Connection, answers_seen: bool) -> Failure | None:
             return Failure(Kind.REFUSED, Kind.REFUSED.value, (*syns[:1], reset), reset.aligned_ns)
         if answers_syn:
             return Failure(Kind.HALF_OPEN, "the server reset the half-open connection", (*syn_acks[:1], reset), reset.aligned_ns)
-    errors = [error for error in connection.icmp if error.is_unreachable]
+    # A SYN that set out with few hops to live asks for this answer: a route is being traced.
+    traces = bool(syns) and 0 < syns[0].packet.ttl <= LONGEST_TRACE
+    errors = [error for error in connection.icmp if error.is_unreachable or (error.ends_attempt and not traces)]
     if errors and not syn_acks and (len(syns) == 1 or _given_up(connection, syns)):
         kind = Kind.PROHIBITED if errors[0].is_prohibition else Kind.UNANSWERED
         symptom = f"the client's SYN was answered with an ICMP error (type {errors[0].packet.icmp_type}, code {errors[0].packet.icmp_code})"

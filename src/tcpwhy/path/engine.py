@@ -232,9 +232,13 @@ class Engine:
             way = way.step(Stage.ARRIVAL, f"sent by this host, although {way.packet.source} is none of its addresses")
         return self._each(self._unknown_rules(way), lambda one: self._each(self._route_out(one), self._out))
 
-    def _route_out(self, way: Way) -> list[Onward]:
+    def _reroute(self, way: Way) -> list[Onward]:
+        """The second look-up after a rule of OUTPUT (net/ipv4/netfilter.c ip_route_me_harder), which names no uid."""
+        return self._route_out(way, query_of(dataclasses.replace(way.packet, uid=0), in_interface=LOOPBACK))
+
+    def _route_out(self, way: Way, query: Query | None = None) -> list[Onward]:
         packet = way.packet
-        query = query_of(packet, in_interface=LOOPBACK, uid_known=packet.uid is not None)
+        query = query or query_of(packet, in_interface=LOOPBACK, uid_known=packet.uid is not None)
         results: list[Onward] = []
         for answer in self.routing.lookup(query):
             routed = way.step(Stage.ROUTE, _route_text(answer, packet), sources=_sources(answer), rule=_rule(answer), doubts=answer.doubts)
@@ -260,7 +264,7 @@ class Engine:
         return dataclasses.replace(way, is_local=False)
 
     def _out(self, way: Way) -> list[Onward]:
-        return self._each(self.netfilter.run("OUTPUT", way, reroute=self._route_out), lambda one: self._leave(one, Fate.SENT))
+        return self._each(self.netfilter.run("OUTPUT", way, reroute=self._reroute), lambda one: self._leave(one, Fate.SENT))
 
     def _send_on(self, way: Way, how: str) -> list[Onward]:
         """What IPVS sends: routed, then OUTPUT and POSTROUTING, never FORWARD (ip_vs_xmit.c ip_vs_send_or_cont)."""
