@@ -63,6 +63,12 @@ def _sentence(step: Step | None) -> str:
     return f"{step.text}{where}"
 
 
+def end_told(stop: Stop) -> str:
+    """Where the packet ends, without the lines: for a title."""
+    step = deciding(stop.trace)
+    return step.text if step is not None else str(stop.fate.value)
+
+
 def doubts_of(stop: Stop) -> str:
     """What a fate hangs on that cannot be told."""
     doubts = [doubt for one in stop.walks for trace in (one.forward, one.reverse) if trace is not None for doubt in trace.doubts]

@@ -9,7 +9,7 @@ from tcpwhy.causes._stops import Stop, deciding
 from tcpwhy.evidence import EvidenceError
 from tcpwhy.path import walk, with_changes
 from tcpwhy.path.packet import Packet
-from tcpwhy.path.trace import Fate, Trace, Walk
+from tcpwhy.path.trace import Fate, Stage, Trace, Walk
 
 if TYPE_CHECKING:
     from tcpwhy.causes._rules import NamedRule
@@ -53,6 +53,19 @@ def walked_with(host: HostTables, packets: Sequence[Packet], changes: Sequence[s
     except EvidenceError:
         return None
     return [walk(changed, packet) for packet in packets]
+
+
+def past_the_end(stop: Stop) -> tuple[str, ...]:
+    """What lets a packet pass that a policy, or a route, ends: no rule of its own can be removed."""
+    step = deciding(stop.trace)
+    if step is None or step.stage is not Stage.POLICY:
+        return (f"on {stop.place}: mend the route, the setting or the rule that ends it there",)
+    port = stop.server_port
+    way = "--sport" if stop.is_answer or not stop.arrival.segment.opens else "--dport"
+    if any("iptables" in source.file for source in step.sources):
+        program = "ip6tables" if step.before.version == 6 else "iptables"
+        return (f"on {stop.place}: accept it before the chain ends, such as `{program} -I {step.hook} -p tcp {way} {port} -j ACCEPT`",)
+    return (f"on {stop.place}: accept tcp {way[2:]} {port} before the chain ends ({step.text})",)
 
 
 def without_rule(stop: Stop, rule: NamedRule) -> tuple[str, ...]:

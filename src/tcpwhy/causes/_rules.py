@@ -180,7 +180,7 @@ def _of_nft(rule: NftRule) -> NamedRule:
         chains=(rule.chain,),
         packets=rule.packets,
         removal=removal,
-        change=f"without {rule.text}",
+        change=f"without {rule.text}" if rule.handle is None else f"without {where} handle {rule.handle}",
         owner="",
         nft=rule,
     )

@@ -62,6 +62,12 @@ class Stop:
         return self.arrival.host.name
 
     @property
+    def server_port(self) -> int | None:
+        """The port of the service, as this host knows it."""
+        packet = self.arrival.packets[0].encapsulated or self.arrival.packets[0]
+        return packet.destination_port if self.arrival.segment.sender == "client" else packet.source_port
+
+    @property
     def is_seen(self) -> bool:
         """A capture of this very host shows the packet there."""
         return self.arrival.sighting is not None

@@ -227,10 +227,10 @@ def fixes(redirect: Redirect) -> tuple[str, ...]:
         setting = f"net.ipv4.conf.{redirect.packet.in_interface.replace('.', '/')}.route_localnet=1"
         walks = walked_with(redirect.host, [redirect.packet], [f"sysctl {setting}"])
         if walks and failing(walks[0]) is None:
-            return (
-                first,
-                f"or, if {redirect.target} is where it should go: `sysctl -w {setting}` — walked again with it, {sentence(walks[0])}",
-            )
+            opened = f"`sysctl -w {setting}` — walked again with it, {sentence(walks[0])}"
+            if removal.after is None or removal.after.fate not in BECOMES:
+                return (f"on {place}: {opened}", f"or remove the rule, where it is a leftover: {commands}")
+            return (first, f"or, if {redirect.target} is where it should go: {opened}")
     return (
         first,
         *leftovers(redirect),

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 
 from tcpwhy.causes._by_state import COLLECT, examine_by_state, found_at, packet_exhibits
 from tcpwhy.causes._prediction import Prediction
+from tcpwhy.causes._remedies import without_rule
 from tcpwhy.causes._rp_filter import check_exhibits, check_of, explained, fixes, trials
 from tcpwhy.causes._services import delivered
 from tcpwhy.causes._stops import Stop
@@ -118,9 +119,7 @@ def _by_rule(connection: Connection, stop: Stop, name: str) -> Verdict:
         ),
         exhibits=(*packet_exhibits(connection, stop), *((rule.exhibit("drops it"),) if rule is not None else ())),
         fix=(
-            f"on {stop.place}: except this traffic before the rule, or remove it: `{rule.removal}`"
-            if rule is not None
-            else "mend the rule",
+            *(without_rule(stop, rule) if rule is not None else (f"on {stop.place}: except this traffic before the rule",)),
             "what does not help: lowering rp_filter, which has no part in it",
         ),
     )

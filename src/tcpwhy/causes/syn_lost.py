@@ -22,8 +22,8 @@ Not to be taken for.  synack-lost: there the SYN arrives and the answer is lost.
 
 from __future__ import annotations
 
-from tcpwhy.causes._by_state import COLLECT, found_at, packet_exhibits, state_exhibits, told
-from tcpwhy.causes._remedies import without_rule
+from tcpwhy.causes._by_state import COLLECT, end_told, found_at, packet_exhibits, state_exhibits, told
+from tcpwhy.causes._remedies import past_the_end, without_rule
 from tcpwhy.causes._stops import Stop, end_of, stops
 from tcpwhy.causes._verdict import Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection
@@ -123,8 +123,8 @@ def _inside(connection: Connection, stop: Stop) -> Verdict:
         ID,
         connection,
         stop,
-        statement=f"{stop.place} drops the SYN for {connection.server}: " + (f"`{rule.text}`" if rule is not None else told(stop)),
+        statement=f"{stop.place} drops the SYN for {connection.server}: " + (f"`{rule.text}`" if rule is not None else end_told(stop)),
         explanation=f"{connection.client} sent its SYN {len(connection.syns)} times. It comes to {stop.place}, and {what}.",
         exhibits=(*packet_exhibits(connection, stop, "comes in; nothing of it goes on"), *state_exhibits(stop)),
-        fix=(without_rule(stop, rule) if rule is not None else (f"on {stop.place}: let {connection.server} pass: {told(stop)}",)),
+        fix=(without_rule(stop, rule) if rule is not None else past_the_end(stop)),
     )

@@ -27,8 +27,8 @@ Not to be taken for.  stale-connection: there the old numbers are those of a con
 
 from __future__ import annotations
 
-from tcpwhy.causes._by_state import COLLECT, found_at, packet_exhibits, state_exhibits, told
-from tcpwhy.causes._remedies import without_rule
+from tcpwhy.causes._by_state import COLLECT, end_told, found_at, packet_exhibits, state_exhibits, told
+from tcpwhy.causes._remedies import past_the_end, without_rule
 from tcpwhy.causes._stops import Stop, end_of
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection, Segment
@@ -374,10 +374,10 @@ def _inside(connection: Connection, stop: Stop) -> Verdict:
         ID,
         connection,
         stop,
-        statement=f"{stop.place} drops the SYN-ACK for {connection.client}: " + (f"`{rule.text}`" if rule is not None else told(stop)),
+        statement=f"{stop.place} drops the SYN-ACK for {connection.client}: " + (f"`{rule.text}`" if rule is not None else end_told(stop)),
         explanation=how,
         exhibits=(*packet_exhibits(connection, stop), *_half_open(connection, stop), *state_exhibits(stop)),
-        fix=(without_rule(stop, rule) if rule is not None else (f"on {stop.place}: {told(stop)}",)),
+        fix=(without_rule(stop, rule) if rule is not None else past_the_end(stop)),
     )
 
 
