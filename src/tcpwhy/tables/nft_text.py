@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -14,6 +15,14 @@ FAMILIES = ("ip", "ip6", "inet", "arp", "bridge", "netdev")
 MOST_TOKENS = 2_000_000
 """Words and marks of one rule or set that are kept; a set of a million addresses has as many."""
 OBJECTS = ("set", "map", "meter", "counter", "quota", "limit", "synproxy", "secmark", "flowtable", "tunnel", "ct")
+
+
+_OF_IPTABLES = re.compile(r"\bcounter packets \d+ bytes \d+|# handle \d+\s*\Z", re.ASCII)
+HIDDEN = "an extension of iptables stands in it, which nft shows as a comment"
+"""nft 0.8 to 1.0.5 write `#` and iptables' own words for a match or target that they cannot translate, and go on in the same line.
+
+`ip saddr 10.0.0.0/8 # owner UID match 5 counter packets 0 bytes 0 return` (src/xt.c xt_stmt_xlate()); rules of iptables-nft count always.
+"""
 
 
 class Entry(NamedTuple):
@@ -42,6 +51,8 @@ class _Blocks:
         self._tokens = split_tokens(text)
         self._next: Token | None = next(self._tokens, None)
         self._is_cut = False
+        self._note: Token | None = None
+        """The end of the last statement's line, where a comment stands before it."""
 
     def _peek(self) -> Token | None:
         return self._next
@@ -61,7 +72,7 @@ class _Blocks:
         """
         found: list[Token] = []
         depth = 0
-        self._is_cut = False
+        self._is_cut, self._note = False, None
         while (token := self._take()) is not None:
             if token.kind == "mark":
                 if token.text == "{":
@@ -75,6 +86,7 @@ class _Blocks:
                 elif token.text == ";" and depth == 0:
                     return found, None, ";"
             elif token.kind == "newline" and depth == 0:
+                self._note = token if token.note else None
                 return found, token.handle, "\n"
             if len(found) < MOST_TOKENS:
                 found.append(token)
@@ -149,7 +161,9 @@ class _Blocks:
         while True:
             tokens, handle, ended = self._statement(stop_at_block=False)
             if not tokens and ended in ("\n", ";"):
-                if handle is not None:
+                if self._note is not None and _OF_IPTABLES.search(self._note.note):
+                    held.append(self._commented_out(chain, self._note))
+                elif handle is not None:
                     chain["handle"] = handle
                 continue
             if tokens:
@@ -160,6 +174,10 @@ class _Blocks:
         yield from held
         if not ended:
             yield Entry(line, "", {}, f"chain {name}", "the file ends in the middle of this chain")
+
+    def _commented_out(self, chain: dict[str, Any], end: Token) -> Entry:
+        body = {"family": chain["family"], "table": chain["table"], "chain": chain["name"], "expr": []}
+        return Entry(end.line, "rule", body | ({} if end.handle is None else {"handle": end.handle}), end.note[:2000], HIDDEN)
 
     def _chain_statement(self, chain: dict[str, Any], tokens: list[Token], handle: int | None) -> list[Entry]:
         words = [token.text for token in tokens]
@@ -192,7 +210,10 @@ class _Blocks:
             body["expr"], unread = [], str(why)
         if reader.comment:
             body["comment"] = reader.comment
-        found = [Entry(tokens[0].line, "rule", body, self._shown(tokens)[:2000], unread)]
+        text = self._shown(tokens)
+        if self._note is not None and (_OF_IPTABLES.search(self._note.note) or _is_counter(body["expr"][-1:])):
+            text, unread = f"{text} {self._note.note}", unread or HIDDEN
+        found = [Entry(tokens[0].line, "rule", body, text[:2000], unread)]
         for inner in reader.inner if not unread else ():
             found.append(Entry(tokens[0].line, "chain", {"family": family, "table": table, "name": inner.name}))
             for line in _lines_of(list(inner.tokens)):
@@ -220,6 +241,11 @@ class _Blocks:
             unread = unread or str(why)
         shown = " ".join(self._shown(tokens) for tokens in [head, *statements])
         return Entry(head[0].line, "set" if kind == "meter" else kind, body, shown[:300], unread)
+
+
+def _is_counter(last: list[Any]) -> bool:
+    """Whether the rule ends with a counter and its numbers: then a target is hidden in the comment behind it."""
+    return bool(last) and isinstance(last[0], dict) and isinstance(body := last[0].get("counter"), dict) and "packets" in body
 
 
 def _lines_of(tokens: list[Token]) -> Iterator[list[Token]]:

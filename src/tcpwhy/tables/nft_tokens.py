@@ -21,6 +21,9 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _HANDLE = re.compile(r"#\s*handle\s+(\d{1,15})")
+_LAST_HANDLE = re.compile(r"#\s*handle\s+(\d{1,15})\s*\Z")
+LONGEST_NOTE = 4000
+"""Characters of a comment that are looked at."""
 
 
 class Token(NamedTuple):
@@ -36,6 +39,8 @@ class Token(NamedTuple):
     """Where it stands in the text: what touches is one list (`established,related`), what does not is the next element."""
     handle: int | None = None
     """Of an end of line: the number in `# handle 5` before it (`nft -a`)."""
+    note: str = ""
+    """Of an end of line: the comment before it, where it is more than a handle."""
 
 
 class NotUnderstood(ValueError):
@@ -46,14 +51,19 @@ def split_tokens(text: str) -> Iterator[Token]:
     """All tokens, with one newline at the end; comments are left out but for the handle that they tell. Linear in the text."""
     line = 1
     handle: int | None = None
+    note = ""
     for found in _TOKEN.finditer(text):
         kind = found.lastgroup
         if kind == "newline":
-            yield Token("newline", "\n", line, found.start(kind), found.end(), handle)
+            yield Token("newline", "\n", line, found.start(kind), found.end(), handle, note)
             line += 1
-            handle = None
+            handle, note = None, ""
         elif kind == "comment":
-            number = _HANDLE.match(found.group(kind))
+            comment = found.group(kind)
+            number = _HANDLE.match(comment)
+            if number is None:
+                note = comment[:LONGEST_NOTE]
+                number = _LAST_HANDLE.search(comment, max(0, len(comment) - 40))
             handle = int(number.group(1)) if number else None
         elif kind == "string":
             yield Token("string", found.group(kind), line, found.start(kind) - 1, found.end())
@@ -61,7 +71,7 @@ def split_tokens(text: str) -> Iterator[Token]:
             yield Token("mark", found.group(kind), line, found.start(kind), found.end())
         elif kind is not None:
             yield Token("word", found.group(kind), line, found.start(kind), found.end())
-    yield Token("newline", "\n", line, len(text), len(text), handle)
+    yield Token("newline", "\n", line, len(text), len(text), handle, note)
 
 
 _END = Token("newline", "\n", 0, -1, -1)
