@@ -109,7 +109,7 @@ def _not_arrived(probe: Probe, observation: Observation, rules: RisenRules | Non
     if observation.error:
         return OF_ERROR.get(observation.error, set())
     # a packet that a rule of OUTPUT sent elsewhere finds no route there: connect(2) is not told (ip_route_me_harder(), tcp_connect())
-    is_quiet = probe.way == "connect" or not observation.has_way_back
+    is_quiet = probe.way == "connect" or not observation.must_answer
     return _silent(rules) | ({Fate.PROHIBITED, Fate.NO_ROUTE} if is_quiet else set())
 
 

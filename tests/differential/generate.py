@@ -101,6 +101,7 @@ def _routes(chance: random.Random, configuration: Configuration) -> None:
         lines += [_route(chance, f" table {table}") for _ in range(chance.randrange(1, 4))]
         if chance.random() < 0.6:
             lines.append(f"default {_via(chance, chance.choice(WIRES))} table {table}")
+    lines.sort(key=lambda line: line.startswith("local"))  # last: the kernel refuses a gateway that is local already
     # `append` keeps two routes of one prefix and metric, of which the first counts; `add` would refuse the second
     configuration.ip += [f"route append {line}" for line in dict.fromkeys(lines)]
     for _ in range(chance.choice((0, 0, 1, 2, 3)) if tables else chance.choice((0, 0, 0, 0, 1))):
@@ -162,6 +163,8 @@ def _sysctls(chance: random.Random, configuration: Configuration) -> None:
         settings["conf/all/rp_filter"] = chance.choice((0, 0, 1, 2))
         for name in WIRES:
             settings[f"conf/{name}/rp_filter"] = chance.choice((0, 0, 0, 1, 2))
+    if chance.random() < 0.8:
+        settings.update({f"conf/{where}/send_redirects": 0 for where in ("all", *WIRES)})
     for key in ("src_valid_mark", "accept_local", "route_localnet"):
         for where in ("all", *WIRES):
             if chance.random() < 0.1:

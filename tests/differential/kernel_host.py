@@ -89,11 +89,11 @@ class HostUnderTest:
         observation = self._send(probe, sending)
         is_silent = not (observation.left or observation.answers or observation.delivered or observation.error)
         if is_silent:
-            observation.has_way_back = has_route(probe.source)
+            observation.must_answer = has_route(probe.source) and self._configuration.sysctls.get("conf/all/send_redirects") == 0
             if not is_quick and not observation.counters and self._counted_again < COUNTED_AGAIN:
                 self._counted_again += 1
                 before = self._rule_counters()
-                observation = dataclasses.replace(self._send(probe, sending), has_way_back=observation.has_way_back)
+                observation = dataclasses.replace(self._send(probe, sending), must_answer=observation.must_answer)
         if before is not None:
             lines, comments = after = self._rule_counters()
             observation.risen = [number for number, count in lines.items() if count > before[0].get(number, 0)]

@@ -33,8 +33,9 @@ class Observation:
     """What rose, by nstat's names."""
     error: str = ""
     """The name of the errno that the sender got, of the host's own packets."""
-    has_way_back: bool = True
-    """False where the host has no route to the probe's source, so that no ICMP error could be sent."""
+    must_answer: bool = True
+    """False where an ICMP error may not have been sent: the host has no route to the probe's source, or has told it to go another way,
+    after which it tells it nothing for a second (route.c ip_rt_send_redirect() takes the quota of ip_error())."""
     risen: list[int] | None = None
     """Lines of iptables-save.txt whose packet counters rose; None where rules were not counted."""
     risen_nft: list[str] | None = None
@@ -47,7 +48,7 @@ class Observation:
         parts += [f"left by {one.interface}: {one.packet} ttl {one.packet.ttl}" for one in self.left]
         parts += [f"answer by {one.interface}: {one.packet}" for one in self.answers]
         parts += [f"sender got {self.error}"] if self.error else []
-        parts += [] if self.has_way_back else ["the host has no route to its source"]
+        parts += [] if self.must_answer else ["the host may have had no way to send it an ICMP error"]
         parts += ["counters: " + ", ".join(f"{name} +{count}" for name, count in self.counters.items())] if self.counters else []
         parts += [f"lines of iptables-save.txt that counted: {self.risen}"] if self.risen else []
         parts += [f"nft rules that counted: {self.risen_nft}"] if self.risen_nft else []

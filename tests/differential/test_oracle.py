@@ -80,7 +80,7 @@ def test_fates_that_are_known_are_seen(runner: str, tmp_path: Path, need_world: 
     for number, (way, source, destination, port, _) in enumerate(KNOWN):
         interface = "eth0" if way == "wire" else ""  # also of 10.2.0.9, who lives at eth1
         probes.append(Probe(way, source, destination, 20000 + number, port, 70000 + number, interface=interface))
-    sysctls = {"ip_forward": 1, "conf/all/rp_filter": 1}
+    sysctls = {"ip_forward": 1, "conf/all/rp_filter": 1, "conf/all/send_redirects": 0, "conf/eth0/send_redirects": 0}
     configuration = Configuration(1, IP, sysctls, RULES, listeners=[("0.0.0.0", 80)], probes=probes)
     (outcome,) = worlds.run(runner, [configuration], tmp_path)
     seen = {}
