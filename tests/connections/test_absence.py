@@ -99,6 +99,19 @@ def test_a_syn_answered_by_time_exceeded_has_failed(tmp_path: Path) -> None:
     assert report(tmp_path / "other").totals.failed == 0
 
 
+def test_an_answer_that_the_capture_lost_was_given(tmp_path: Path) -> None:
+    whole = exchange("10.0.0.9:41000", S)
+    lossy = [one for one in whole if not (one.source == S and one.payload)]
+    assert len(lossy) == len(whole) - 1
+    write_pcap(tmp_path / "client/a.pcap", at_client(flat(lossy, *healthy(2, 5))))
+    assert report(tmp_path).totals.failed == 0
+    # Where the client acknowledges nothing of an answer, there was none.
+    cut = [one for one in lossy if one.source != S or one.flags != "FA"]
+    silent = [dataclasses.replace(one, ack=500_000 + 1_001) if one.flags in ("FA", "A") and one.source != S else one for one in cut]
+    write_pcap(tmp_path / "other/a.pcap", at_client(flat(silent, *healthy(2, 5))))
+    assert report(tmp_path / "other").totals.failed == 1
+
+
 def test_a_damaged_index_is_made_anew(tmp_path: Path) -> None:
     write_pcap(tmp_path / "client/a.pcap", flat(*healthy(3), lost()))
     with tcpwhy.open_case(tmp_path) as case:

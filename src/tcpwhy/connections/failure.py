@@ -296,11 +296,24 @@ def _goes_on(connection: Connection, reset: Segment) -> Segment | None:
 
 
 def _answered(connection: Connection, message: Segment) -> bool:
-    """True where the server sent data that acknowledges the message: by its numbers, which no clock can put in another order."""
+    """True where the server sent data that acknowledges the message: by its numbers, which no clock can put in another order.
+
+    Or where the client acknowledges more than any capture holds: the captures lost the answer, the client did not.
+    """
     end = (message.seq + message.length) & 0xFFFF_FFFF
+    seen_end = message.ack
+    for segment in connection.segments:
+        if segment.sender != "server" or not segment.length:
+            continue
+        if segment.flags & ACK and not seq_before(segment.ack, end):
+            return True
+        own_end = (segment.seq + segment.length) & 0xFFFF_FFFF
+        seen_end = own_end if seq_before(seen_end, own_end) else seen_end
+    # One number more is the server's FIN.
     return any(
-        segment.sender == "server" and segment.length and segment.flags & ACK and not seq_before(segment.ack, end)
+        segment.sender == "client" and segment.flags & ACK and not segment.is_reset and seq_distance(seen_end, segment.ack) > 1
         for segment in connection.segments
+        if not seq_before(segment.seq, end)
     )
 
 
