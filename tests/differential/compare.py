@@ -77,10 +77,16 @@ def compare(outcome: Outcome) -> list[Comparison]:
         fates = kernel_fates(probe, observation, rules)
         walked = walk(host, packet_of(probe))
         differences = tuple(_differences(observation, fates, walked, rules))
-        if observation.answered is not None and walked.reverse is not None and not differences:
+        answer = peer_answer(probe, observation)
+        # of several next hops the walk follows the answer from one
+        if (
+            answer
+            and observation.answered
+            and walked.reverse
+            and walked.reverse.packet.in_interface == answer.interface
+            and not differences
+        ):
             answer_rules = risen_rules(outcome.configuration, outcome.state, observation.answered)
-            answer = peer_answer(probe, observation)
-            assert answer is not None  # the world sent it by the same rule
             differences = tuple(_answer_differences(answer, observation.answered, walked.reverse, answer_rules))
         found.append(Comparison(outcome.configuration, number, observation, fates, walked, differences))
     return found

@@ -97,7 +97,8 @@ def _not_arrived(probe: Probe, observation: Observation, rules: RisenRules | Non
         if answer.icmp_type == 11:
             return {Fate.TTL_EXPIRED}
         if answer.icmp_type == 3:
-            if rules is not None and rules.has_reject:
+            # an answer to the host's own address passes its rules too, and may be rejected in turn
+            if rules is not None and rules.has_reject and not (one.interface == "lo" and probe.way == "wire"):
                 return {Fate.REJECTED_BY_RULE}
             return OF_CODE.get(answer.icmp_code, set()) | {Fate.REJECTED_BY_RULE}
     found = next((fates for name, fates in _OF_COUNTER.items() if name in observation.counters), None)
