@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tcpwhy.causes._stops import Stop, deciding, end_of, stops
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection
+from tcpwhy.connections.packet import Packet
 from tcpwhy.path.trace import Fate, Step
 
 if TYPE_CHECKING:
@@ -43,9 +45,10 @@ def examine_by_state(
         doubts = doubts_of(last)
         return Open(f"{because}; the state of {last.place} does not tell: {doubts}", (f"{COLLECT} on {last.place}, as root",),
                     packet_exhibits(connection, last), last.place)  # fmt: skip
-    rules_known = last is not None and last.host.iptables is not None and last.host.nft is not None
-    if last is not None and rules_known and last.fate is Fate.ACCEPTED and last.is_seen and not last.contradiction:
-        return RuledOut(f"by the state of {last.place} the packet comes to a socket there: {_sentence(deciding(last.trace))}")
+    if last is not None and last.fate is Fate.ACCEPTED and last.is_seen:
+        # The packets show no answer, or another one: the state, or something between its lines, is not what it was then.
+        text = f"{because}; by the state of {last.place} it comes to a socket ({end_told(last)}), which the packets deny"
+        return Open(text, (f"{COLLECT} on {last.place} while it happens: the state there is of another time, or lacks what decides",))
     return Open(because, (collect,))
 
 
@@ -83,10 +86,22 @@ def packet_exhibits(connection: Connection, stop: Stop, note: str = "") -> tuple
     """The packet as the host's own capture has it, or as the last capture before it does."""
     segment = stop.arrival.segment
     place = stop.place if segment.seen_at(stop.place) else None
+    deepest = _deepest(stop)
     same = [one for one in connection.segments if one.sender == segment.sender and one.flags == segment.flags and one.seq == segment.seq]
     shown = [one for one in (same or [segment]) if place is None or one.seen_at(place)][:2]
     text = note or (f"as {place} saw it" if place is not None else "the last that was seen of it")
-    return tuple(exhibit(one, connection, text, place) for one in shown)
+    exhibits = [exhibit(one, connection, text, place) for one in shown]
+    if deepest is not None and shown and shown[0] is segment:
+        exhibits[0] = dataclasses.replace(exhibits[0], file=deepest.file, frame=deepest.frame, time_ns=deepest.time_ns)
+    return tuple(exhibits)
+
+
+def _deepest(stop: Stop) -> Packet | None:
+    """The copy that got farthest into the host."""
+    sighting = stop.arrival.sighting
+    came = [copy for copy in sighting.copies if copy.direction != "out"] if sighting is not None else []
+    innermost = [copy for copy in came if not copy.tunnel_depth]
+    return innermost[-1] if innermost and any(copy.tunnel_depth for copy in came) else None
 
 
 def state_exhibits(stop: Stop) -> tuple[Exhibit, ...]:

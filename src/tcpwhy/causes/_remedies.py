@@ -58,6 +58,13 @@ def walked_with(host: HostTables, packets: Sequence[Packet], changes: Sequence[s
 def past_the_end(stop: Stop) -> tuple[str, ...]:
     """What lets a packet pass that a policy, or a route, ends: no rule of its own can be removed."""
     step = deciding(stop.trace)
+    if stop.fate is Fate.NOT_FORWARDING:
+        setting = "net.ipv4.ip_forward=1"
+        walks = walked_with(stop.host, [one.forward.packet for one in stop.walks], [f"sysctl {setting}"])
+        passes = bool(walks) and all(failing(one) is None for one in walks or [])
+        proof = f" — walked again with it, the packet passes: {sentence(walks[0])}" if passes and walks else ""
+        return (f"on {stop.place}, if it is to forward: `sysctl -w {setting}`{proof}",
+                f"to make it last: `{setting.replace('=', ' = ')}` in a file of /etc/sysctl.d/")  # fmt: skip
     if step is None or step.stage is not Stage.POLICY:
         return (f"on {stop.place}: mend the route, the setting or the rule that ends it there",)
     port = stop.server_port

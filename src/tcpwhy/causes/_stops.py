@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import functools
 import ipaddress
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -183,21 +184,26 @@ def _stuck(connection: Connection) -> tuple[Segment, str] | None:
 
 def _stop(connection: Connection, arrived: Arrival) -> Stop:
     prepared = [_tracked(connection, arrived, packet) for packet in arrived.packets]
-    walks = tuple(walk(arrived.host, packet) for packet in prepared)
+    host = arrived.host
+    if is_one_sided(connection, host.name, arrived.segment):
+        host = without_tracking(host)
+    walks = tuple(walk(host, packet) for packet in prepared)
     seen = {(_fate_of(one), _redirected(one.forward)) for one in walks}
     if len(seen) > 1:
         return Stop(arrived, walks, walks[0].forward, Fate.UNKNOWN, None)
     first = walks[0]
     cause, trace, rule = _classified(connection, arrived, first)
     counter, contradiction = _borne_out(arrived, trace, rule, cause)
+    contradiction = contradiction or (_denied_by_packets(connection, arrived, trace) if cause is not None else "")
     return Stop(arrived, walks, trace, trace.fate, cause, rule, trace is first.reverse, contradiction, counter)
 
 
 def _borne_out(arrived: Arrival, trace: Trace, rule: NamedRule | None, cause: str | None) -> tuple[Counted | None, str]:
     """The counter of this end, and what contradicts it."""
     at_ns = None if arrived.sighting is None else arrived.sighting.time_ns
-    if trace.fate is Fate.REVERSE_PATH:
-        counter = counted(arrived.host, "TcpExtIPReversePathFilter", at_ns)
+    name = {Fate.REVERSE_PATH: "TcpExtIPReversePathFilter", Fate.NOT_FORWARDING: "IpInAddrErrors"}.get(trace.fate)
+    if name is not None:
+        counter = counted(arrived.host, name, at_ns)
         return counter, "" if counter is None else counter.contradiction
     if rule is not None and cause is not None and trace.fate in (Fate.DROPPED_BY_RULE, Fate.REJECTED_BY_RULE):
         return None, rule_counted(arrived.host, rule, at_ns)
@@ -206,6 +212,24 @@ def _borne_out(arrived: Arrival, trace: Trace, rule: NamedRule | None, cause: st
     if turned is not None and cause == "local-redirect":
         return None, rule_counted(arrived.host, turned, at_ns)
     return None, ""
+
+
+def _denied_by_packets(connection: Connection, arrived: Arrival, trace: Trace) -> str:
+    """Why what a host's own capture shows denies that the SYN ended so: it was answered, or should have been."""
+    if connection.failure is None or arrived.sighting is None or not arrived.segment.opens or trace is None:
+        return ""
+    place = arrived.host.name
+    answered = any(one.sender == "server" and one.seen_at(place) for one in connection.segments)
+    step = deciding(trace)
+    answers = trace.fate is Fate.REFUSED or (
+        trace.fate is Fate.REJECTED_BY_RULE and step is not None and re.search(r"tcp.reset", f"{step.text} {step.rule}") is not None
+    )
+    if answers and not answered:
+        return f"its capture shows no RST that {place} should have sent"
+    silent = (Fate.REVERSE_PATH, Fate.DROPPED_BY_RULE, Fate.NOT_FORWARDING, Fate.BLACKHOLE, Fate.MARTIAN_DESTINATION)
+    if trace.fate in silent and trace.packet.flags == "S" and answered:
+        return f"its capture shows that the SYN was answered at {place}"
+    return ""
 
 
 def _fate_of(one: Walk) -> tuple[Fate, Fate | None]:
@@ -243,9 +267,15 @@ def would_pass_if_known(connection: Connection, arrived: Arrival) -> bool:
         return False
     is_reply = arrived.segment.sender == "server"
     known = [dataclasses.replace(packet, ct_state="ESTABLISHED", is_reply=is_reply) for packet in arrived.packets]
-    host = copy.copy(arrived.host)
-    host.__dict__["conntrack"] = None  # its entry of this connection would say otherwise
+    host = without_tracking(arrived.host)
     return all(walk(host, packet).forward.fate in (*PASSED_ON, Fate.ACCEPTED) for packet in known)
+
+
+def without_tracking(host: HostTables) -> HostTables:
+    """The host without its table of tracked connections: what is assumed of the connection holds, not the entry that was left of it."""
+    changed = copy.copy(host)
+    changed.__dict__["conntrack"] = None
+    return changed
 
 
 def is_one_sided(connection: Connection, place: str, segment: Segment) -> bool:
@@ -302,15 +332,20 @@ def _cause(connection: Connection, arrived: Arrival, trace: Trace, rule: NamedRu
         case Fate.REFUSED if segment.opens:
             return "local-redirect" if redirecting(trace) is not None else "port-closed"
         case fate if fate in NOT_FOR_HERE and segment.opens:
-            return "vip-missing" if is_meant_for(connection, arrived) else "syn-lost" if fate is Fate.BLACKHOLE else None
+            if is_meant_for(connection, arrived, trace):
+                return "vip-missing"
+            return "syn-lost" if fate is not Fate.FORWARDED and not connection.icmp else None
+        case Fate.INTERFACE_DOWN if segment.opens:
+            return "syn-lost"
         case _:
             return None
 
 
-def is_meant_for(connection: Connection, arrived: Arrival) -> bool:
+def is_meant_for(connection: Connection, arrived: Arrival, trace: Trace) -> bool:
     """True where a balancer sent the packet to this host as the end of its way, although the destination is no address of it.
 
-    It came in a tunnel that ends here; a director's table names this host as a real server of the address; or it is the director.
+    It came in a tunnel that ends here; a director's table names this host as a real server of the address; it is the director; or a
+    program here waits for such packets, the host does not pass them on to another one, and no other host is known to have the address.
     """
     own = own_addresses(arrived.host) or frozenset()
     inner = [packet.encapsulated or packet for packet in arrived.packets]
@@ -326,7 +361,14 @@ def is_meant_for(connection: Connection, arrived: Arrival) -> bool:
             return True
     if any(service.ip == target for service in (arrived.host.ipvs.services if arrived.host.ipvs is not None else None) or ()):
         return True  # The director itself: IPVS schedules only what is routed as local (ip_vs_core.c hooks LOCAL_IN and LOCAL_OUT).
-    return any(real in own for host in connection.hosts.values() for real in real_servers(host, target))
+    if any(real in own for host in connection.hosts.values() for real in real_servers(host, target)):
+        return True
+    returned = trace.fate is Fate.FORWARDED and trace.end.out_interface in arrived.interfaces
+    elsewhere = any(target in known for place, known in connection.topology.addresses.items() if place != arrived.host.name)
+    port, table = inner[0].destination_port, arrived.host.sockets
+    if elsewhere or port is None or table is None or not (trace.fate is Fate.NOT_FORWARDING or returned):
+        return False
+    return bool(table.listeners_for(target, port))
 
 
 def real_servers(host: HostTables, address: str) -> list[str]:

@@ -116,6 +116,8 @@ def _leaves(segment: Segment, place: str) -> bool:
     if sighting is None:
         return False
     directions = {copy.direction for copy in sighting.copies}
+    if directions == {""} and len({(copy.file_number, copy.interface) for copy in sighting.copies}) > 1:
+        return False  # It came in by one interface and left by another.
     return "in" not in directions and ("out" in directions or sighting.packet.ttl in (64, 128, 255))
 
 

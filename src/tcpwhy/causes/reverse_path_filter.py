@@ -29,14 +29,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcpwhy.causes._by_state import COLLECT, examine_by_state, found_at, packet_exhibits
+from tcpwhy.causes._counted import counted
 from tcpwhy.causes._prediction import Prediction
 from tcpwhy.causes._remedies import without_rule
 from tcpwhy.causes._rp_filter import check_exhibits, check_of, explained, fixes, trials
 from tcpwhy.causes._services import delivered
-from tcpwhy.causes._stops import Stop
-from tcpwhy.causes._verdict import Verdict
+from tcpwhy.causes._stops import Stop, stops
+from tcpwhy.causes._verdict import Open, RuledOut, Verdict
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import Kind
+from tcpwhy.path.trace import Fate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +64,14 @@ def examine(connection: Connection) -> Verdict:
         f"{COLLECT} on {_where(connection)}: routes, both rp_filter settings of the interface, and IPReversePathFilter before and after "
         "one more attempt"
     )
-    return examine_by_state(ID, connection, lambda stop: _found(connection, stop), _fits, ask)
+    verdict = examine_by_state(ID, connection, lambda stop: _found(connection, stop), _fits, ask)
+    last = stops(connection)[-1:]
+    if isinstance(verdict, Open) and last and last[0].is_seen and last[0].fate in (Fate.ACCEPTED, Fate.REFUSED):
+        sighting = last[0].arrival.sighting
+        counter = counted(last[0].host, "TcpExtIPReversePathFilter", sighting.time_ns if sighting is not None else None)
+        if counter is not None and counter.contradiction:
+            return RuledOut(f"{last[0].place} dropped nothing so: {counter.contradiction}", (counter.exhibit,))
+    return verdict
 
 
 def _where(connection: Connection) -> str:
