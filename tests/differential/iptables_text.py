@@ -192,6 +192,7 @@ def _of_mangle(chance: random.Random, place: Place) -> tuple[str, str]:
 
 
 def _of_nat(chance: random.Random, place: Place) -> tuple[str, str]:
+    """Sources are changed of TCP alone: two IPIP packets that get one source are one connection, and the second of them is dropped."""
     if place.hooks <= {"PREROUTING", "OUTPUT"}:
         address = chance.choice(("10.2.0.77", "10.1.0.1", "10.13.0.9", "127.0.0.1", "10.9.0.1", "10.50.1.1"))
         roll = chance.random()
@@ -205,10 +206,10 @@ def _of_nat(chance: random.Random, place: Place) -> tuple[str, str]:
     if place.hooks == {"POSTROUTING"}:
         roll = chance.random()
         if roll < 0.45:
-            return "-j MASQUERADE", ""
-        return f"-j SNAT --to-source {chance.choice(('10.2.0.1', '10.9.0.1', '172.20.0.1', '10.1.0.50-10.1.0.53'))}", ""
+            return "-j MASQUERADE", "tcp"
+        return f"-j SNAT --to-source {chance.choice(('10.2.0.1', '10.9.0.1', '172.20.0.1', '10.1.0.50-10.1.0.53'))}", "tcp"
     if place.hooks == {"INPUT"}:
-        return "-j SNAT --to-source 10.60.0.7", ""
+        return "-j SNAT --to-source 10.60.0.7", "tcp"
     return "-j RETURN", ""
 
 

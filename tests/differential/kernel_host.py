@@ -90,7 +90,7 @@ class HostUnderTest:
         is_silent = not (observation.left or observation.answers or observation.delivered or observation.error)
         if is_silent:
             observation.must_answer = has_route(probe.source) and self._configuration.sysctls.get("conf/all/send_redirects") == 0
-            if not is_quick and not observation.counters and self._counted_again < COUNTED_AGAIN:
+            if not is_quick and not observation.counters and probe.way != "connect" and self._counted_again < COUNTED_AGAIN:
                 self._counted_again += 1
                 before = self._rule_counters()
                 observation = dataclasses.replace(self._send(probe, sending), must_answer=observation.must_answer)

@@ -34,7 +34,7 @@ def test_the_walk_says_what_the_kernel_did(
     has_users = os.geteuid() == 0 or kernel == "uml"
     configurations = [generate(seed, probes, kernel=kernel, has_users=has_users) for seed in range(first, first + count)]
     found = [one for outcome in worlds.run(runner, configurations, tmp_path) for one in compare(outcome)]
-    assert len(found) == count * probes
+    assert len(found) >= count * probes  # and those that follow connections known before
     differing = [one for one in found if one.differences]
     assert not differing, "\n\n".join(
         [f"{len(differing)} of {len(found)} probes differ", *(f"seed {one.configuration.seed}\n{one}" for one in differing[:5])]
