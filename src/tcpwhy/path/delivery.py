@@ -134,7 +134,7 @@ def _syn_ack(packet: Packet) -> Packet | None:
 
 def _reset(packet: Packet) -> Packet:
     """RST of a closed port: with ACK where the packet had none (RFC 9293 section 3.10.7.1)."""
-    return dataclasses.replace(_turned(packet), flags="R" if packet.flags is not None and "A" in packet.flags else "RA")
+    return dataclasses.replace(_turned(packet), dscp=packet.dscp, flags="R" if packet.flags is not None and "A" in packet.flags else "RA")
 
 
 ICMP_CODES = {
@@ -150,13 +150,15 @@ ICMPV6_CODES = {
 """The same of ICMPv6 (extensions/libip6t_REJECT.c)."""
 
 
-def reject_answer(packet: Packet, reject_with: str) -> Packet:
+def reject_answer(packet: Packet, reject_with: str) -> Packet | None:
     """What REJECT sends (net/ipv4/netfilter/nf_reject_ipv4.c): RST, or an ICMP error to the packet's source."""
     if "tcp" in reject_with and "reset" in reject_with:
-        return _reset(packet)
+        # nf_reject_ip_tcphdr_get: a RST is not answered.
+        return None if packet.flags is not None and "R" in packet.flags else dataclasses.replace(_reset(packet), dscp=0)
     codes = ICMP_CODES if packet.version == 4 else ICMPV6_CODES
     return dataclasses.replace(
         _turned(packet),
+        dscp=(packet.dscp << 2 & 0x1E | 0xC0) >> 2,  # net/ipv4/icmp.c __icmp_send: RT_TOS with IPTOS_PREC_INTERNETCONTROL
         protocol="icmp" if packet.version == 4 else "icmpv6",
         source_port=None,
         destination_port=None,

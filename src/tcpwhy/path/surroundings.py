@@ -30,8 +30,7 @@ def surroundings(host: HostTables, hook: Hook, routing: Routing, settings: Setti
 def _interface(kind: str, interfaces: list[str]) -> str | None:
     if kind == "unknown":
         return None
-    if kind == "local":
-        return LOOPBACK
+    # An own address has none for fib (net/ipv4/netfilter/nft_fib_ipv4.c nft_fib4_eval: RTN_LOCAL).
     return interfaces[0] if kind == "unicast" and interfaces else ""
 
 

@@ -6,11 +6,11 @@ import dataclasses
 import ipaddress
 from collections.abc import Iterable
 
-from tcpwhy.path.packet import CtTuple
+from tcpwhy.path.packet import CtTuple, Packet
 from tcpwhy.path.settings import Settings
 from tcpwhy.path.trace import Doubt, Stage
 from tcpwhy.path.way import Binding, Way, inverted, tuple_of
-from tcpwhy.tables.conntrack import Tuple
+from tcpwhy.tables.conntrack import Tracked, Tuple
 from tcpwhy.tables.host import HostTables
 
 FINISHED = frozenset({"TIME_WAIT", "CLOSE", "LAST_ACK"})
@@ -50,8 +50,15 @@ class Tracking:
         if found is not None and not (packet.flags == "S" and found[0].state in FINISHED):
             entry, is_reply = found
             original, reply = _read(entry.original), _read(entry.reply)
+            if _is_out_of_order(packet, entry, is_reply=is_reply):
+                invalid = dataclasses.replace(packet, ct_state="INVALID", ct_original=None)
+                text = (
+                    f"conntrack awaits the answer to a SYN ({entry.state}), and {packet.flags} from the same end is out of order: INVALID"
+                )
+                return [way.step(Stage.CONNTRACK, text, sources=(entry.source,), packet=invalid)]
             if original is not None and reply is not None:
-                return [self._known(way, Binding(original, reply, "UNREPLIED" not in entry.flags, entry.source), is_reply)]
+                binding = Binding(original, reply, "UNREPLIED" not in entry.flags, entry.source, entry.mark)
+                return [self._known(way, binding, is_reply)]
         if packet.ct_state is not None:
             # Said by whoever described the packet.
             return [dataclasses.replace(way, packet=dataclasses.replace(packet, ct_original=packet.ct_original or own))]
@@ -65,6 +72,7 @@ class Tracking:
             ct_original=binding.original,
             ct_is_dnat=binding.is_dnat,
             ct_is_snat=binding.is_snat,
+            ct_mark=binding.mark,
             is_reply=is_reply,
         )
         sources = () if binding.source is None else (binding.source,)
@@ -120,6 +128,12 @@ class Tracking:
             way.step(Stage.CONNTRACK, "taken to belong to a tracked connection: ESTABLISHED", packet=known, doubts=(doubt,)),
             way.step(Stage.CONNTRACK, because, packet=fresh, doubts=(dataclasses.replace(doubt, assumed="the connection is not tracked"),)),
         ]
+
+
+def _is_out_of_order(packet: Packet, entry: Tracked, *, is_reply: bool) -> bool:
+    """nf_conntrack_proto_tcp.c tcp_conntracks[]: of the opener, SYN_SENT admits its SYN again or a RST."""
+    flags = set(packet.flags or "S")
+    return packet.protocol == "tcp" and entry.state == "SYN_SENT" and not is_reply and not flags & set("SR")
 
 
 def _is_syn(flags: str) -> bool:

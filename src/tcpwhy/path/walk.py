@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tcpwhy.path.engine import Engine
 from tcpwhy.path.own_source import source_towards
 from tcpwhy.path.packet import Packet
-from tcpwhy.path.trace import Doubt, Fate, Trace, Walk
+from tcpwhy.path.trace import Doubt, Fate, Stage, Trace, Walk
 from tcpwhy.path.way import Binding, Ending, inverted, tuple_of
 from tcpwhy.tables.host import HostTables
 
@@ -46,7 +46,8 @@ def _answer_walk(host: HostTables, packet: Packet, endings: Sequence[Ending], fo
             return _rejection_walk(host, ending, answer, binding)
     elif forward.fate in PASSED_ON:
         end = way.packet
-        if end.encapsulated is not None or end.ct_state == "UNTRACKED" or end.protocol not in ("tcp", "udp"):
+        is_balanced = any(step.stage is Stage.IPVS for step in way.steps)
+        if end.encapsulated is not None or (is_balanced and end.ct_state == "UNTRACKED") or end.protocol not in ("tcp", "udp"):
             return None
         answer = Packet(
             protocol=end.protocol,
@@ -59,8 +60,10 @@ def _answer_walk(host: HostTables, packet: Packet, endings: Sequence[Ending], fo
         )
     else:
         return None
-    known = dataclasses.replace(binding, has_reply=True)
-    engine = Engine(host, answer.version, (known,) if answer.protocol == packet.protocol else (), is_answer=True)
+    # What was left untracked, or is invalid, has no entry that its answer could find.
+    is_tracked = way.packet.ct_state not in ("INVALID", "UNTRACKED") and answer.protocol == way.packet.protocol
+    known = dataclasses.replace(binding, has_reply=True, mark=way.packet.ct_mark)
+    engine = Engine(host, answer.version, (known,) if is_tracked else (), is_answer=True)
     return _conclude(answer, engine.go(answer))
 
 

@@ -19,6 +19,8 @@ class Binding:
     """Packets of both directions were seen."""
     source: Source | None = None
     """The line of a collected entry; None for one that the walk itself made."""
+    mark: int | None = 0
+    """The connection's mark; None where it is not known."""
 
     @property
     def is_dnat(self) -> bool:
