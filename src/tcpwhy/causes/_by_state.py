@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tcpwhy.causes._stops import Stop, deciding, end_of, stops
+from tcpwhy.causes._ends import deciding
+from tcpwhy.causes._stops import Stop, end_of, stops
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.packet import Packet

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tcpwhy.causes._ends import redirecting
 from tcpwhy.causes._rules import OWN_PORTS, NamedRule, rule_of
-from tcpwhy.causes._stops import redirecting
 from tcpwhy.causes._verdict import Exhibit
 from tcpwhy.evidence import EvidenceError
 from tcpwhy.path import walk, with_changes

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tcpwhy.causes._stops import Stop, deciding
+from tcpwhy.causes._ends import deciding
+from tcpwhy.causes._stops import Stop
 from tcpwhy.evidence import EvidenceError
 from tcpwhy.path import walk, with_changes
 from tcpwhy.path.packet import Packet

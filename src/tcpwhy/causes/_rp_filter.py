@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tcpwhy.causes._counted import Counted
+from tcpwhy.causes._ends import deciding
 from tcpwhy.causes._remedies import failing, sentence, walked_with
-from tcpwhy.causes._stops import deciding
 from tcpwhy.causes._verdict import Exhibit
 from tcpwhy.path.packet import Packet
 from tcpwhy.path.trace import Fate, Stage, Step, Trace

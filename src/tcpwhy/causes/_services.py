@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tcpwhy.causes._arrivals import own_addresses
 from tcpwhy.causes._counted import Counted, counted
-from tcpwhy.causes._stops import NOT_FOR_HERE, deciding
+from tcpwhy.causes._ends import NOT_FOR_HERE, deciding
 from tcpwhy.causes._verdict import Exhibit
 from tcpwhy.path import walk
 from tcpwhy.path.packet import Packet

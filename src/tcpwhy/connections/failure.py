@@ -119,7 +119,7 @@ def _in_handshake(connection: Connection, answers_seen: bool) -> Failure | None:
     # A SYN that set out with few hops to live asks for this answer: a route is being traced.
     traces = bool(syns) and 0 < syns[0].packet.ttl <= LONGEST_TRACE
     errors = [error for error in connection.icmp if error.is_unreachable or (error.ends_attempt and not traces)]
-    if errors and not syn_acks and (len(syns) == 1 or _given_up(connection, syns)):
+    if errors and not syn_acks and (_is_one_packet(syns) or _given_up(connection, syns)):
         kind = Kind.PROHIBITED if errors[0].is_prohibition else Kind.UNANSWERED
         symptom = f"the client's SYN was answered with an ICMP error (type {errors[0].packet.icmp_type}, code {errors[0].packet.icmp_code})"
         return Failure(kind, symptom, tuple(syns[:1]), errors[0].aligned_ns)
@@ -143,6 +143,11 @@ def _in_handshake(connection: Connection, answers_seen: bool) -> Failure | None:
         symptom = f"the server sent its SYN-ACK {len(syn_acks)} times and it was never acknowledged"
         return Failure(Kind.HALF_OPEN, symptom, (*syns, *syn_acks), last.aligned_ns)
     return None
+
+
+def _is_one_packet(syns: Sequence[Segment]) -> bool:
+    """One SYN, seen once or going round in a loop: a repetition has another identification (RFC 6864; 0 tells nothing)."""
+    return len(syns) == 1 or (bool(syns) and syns[0].ip_id != 0 and len({syn.ip_id for syn in syns}) == 1)
 
 
 def _reset_by_client(connection: Connection, reset: Segment) -> Failure | None:
