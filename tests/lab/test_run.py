@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from tcpwhy import lab
 from tcpwhy.cli.lab import command
+from tcpwhy.evidence.state import STATE_FILES
 from tcpwhy.lab.options import Options, with_words
 
 pytestmark = pytest.mark.lab
@@ -58,6 +59,19 @@ def test_variants_take_the_form_that_was_asked_for(tmp_path: Path) -> None:
     assert any(socket.endswith(":80") for socket in listening)
     assert not any(socket.endswith(asked.rpartition("]")[2]) for socket in listening)
     assert case.truth["confidence_with_all"] == "confirmed"
+
+
+def test_a_full_state_is_taken_before_and_after_and_lo_is_captured_where_it_matters(tmp_path: Path) -> None:
+    (case,) = lab.run_scenarios(["rejected-client"], tmp_path, variants={"state": "both"})
+    client = case.folder / "client"
+    assert {path.name for path in client.iterdir()} == {"eth0.pcap", "lo.pcap", "state", "state-before"}
+    before, after = ((client / name / "iptables-save.txt").read_text() for name in ("state-before", "state"))
+    prey = len(lab.failed_of(case))
+    assert "[0:0] -A" in before
+    assert f"[{prey}:" not in before
+    assert f"[{prey}:" in after
+    files = {path.name for path in (client / "state").iterdir()}
+    assert {"ss-tcp.txt", "sysctl.txt", "ip-route.json", "conntrack.txt", "ipset.txt", "host.json"} <= files <= set(STATE_FILES)
 
 
 def test_places_that_were_not_asked_for_are_taken_away(tmp_path: Path) -> None:

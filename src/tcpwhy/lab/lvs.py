@@ -67,7 +67,7 @@ class Lvs:
             Load(self.world, self.client, server.address, self.port).mixed(24 // len(self.servers), seconds + LASTING)
 
 
-def build(world: World, mode: str, *, servers: int = 3) -> Lvs:
+def build(world: World, mode: str, *, servers: int = 3, router_seen: bool = False) -> Lvs:
     """The hosts, their cables and routes, nginx on each real server; DR has one LAN, TUN that or a cable for each host.
 
     The client is a vantage point in half of all worlds. Raises ValueError for IPv6, which IPIP does not carry.
@@ -76,7 +76,7 @@ def build(world: World, mode: str, *, servers: int = 3) -> Lvs:
         raise ValueError("variant ip=6: IPIP and the LVS scenarios are IPv4 only")
     draw = world.random
     client = world.host("client", vantage=draw.random() < 0.5)
-    router = world.host("router", vantage=False, forwards=True)
+    router = world.host("router", vantage=router_seen, forwards=True)
     director = world.host(draw.choice(DIRECTORS))
     stem = draw.choice(SERVERS)
     real = [world.host(f"{stem}{number:02d}") for number in range(1, servers + 1)]

@@ -56,7 +56,7 @@ def story_pair(world: World) -> None:
 
 def story_lvs(world: World) -> None:
     """LVS-DR: one real server speaks ARP with the VIP as its own, and the router hears it in the middle of the story."""
-    built = build_lvs(world, "dr", servers=3)
+    built = build_lvs(world, "dr", servers=3, router_seen=True)
     careless = world.random.choice(built.servers)
     for server in built.servers:
         built.bear_vip(server, "lo")
@@ -68,6 +68,7 @@ def story_lvs(world: World) -> None:
     built.router.ip(f"neigh replace {built.vip} lladdr {hardware_address(built.director)} dev {lan.logical} nud reachable")
     careless.ip(f"neigh replace {own.peer} lladdr {hardware_address(built.router, 1)} dev {own.logical} nud reachable")
     world.record()
+    announce(built.director, built.vip)  # as keepalived does from time to time (vrrp_garp_master_refresh)
     conversations(world, built.client, built.vip, built.port)
     for server in built.servers:
         Load(world, built.client, server.address, built.port).mixed(8, 5.0)
