@@ -137,7 +137,9 @@ def _is_answer(packet: Seen, probe: Probe, sequence: int) -> bool:
         while quoted is not None and quoted.protocol == "ipip":
             quoted = quoted.inside
         # a redirect (5) is no error: the packet goes on
-        return packet.icmp_type != 5 and quoted is not None and quoted.protocol == probe.protocol and quoted.sequence == sequence
+        if packet.icmp_type == 5 or quoted is None or quoted.flags not in (probe.flags, ""):
+            return False
+        return quoted.protocol == probe.protocol and quoted.sequence == sequence
     if packet.protocol != "tcp" or probe.protocol != "tcp":
         return False
     if "A" in packet.flags:
