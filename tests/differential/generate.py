@@ -9,7 +9,7 @@ from typing import Literal
 
 from tests.differential import places
 from tests.differential.configuration import WIRES, Configuration, Probe
-from tests.differential.iptables_text import random_iptables
+from tests.differential.iptables_text import SETS, random_iptables
 from tests.differential.nft_text import random_nft
 from tests.differential.services import random_services
 
@@ -42,6 +42,7 @@ def generate(seed: int, count: int, *, kernel: Kernel, has_users: bool = True) -
         configuration.ipvs = random_services(chance, local)
     if flavour in ("iptables", "both"):
         configuration.iptables = random_iptables(chance)
+        configuration.ipset = SETS if "--match-set" in configuration.iptables else ""
     if flavour in ("nft", "both"):
         configuration.nft = random_nft(chance)
     for _ in range(chance.randrange(2, 7)):

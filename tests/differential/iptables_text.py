@@ -18,6 +18,21 @@ HOOKS = {
 WITH_IN = frozenset({"PREROUTING", "INPUT", "FORWARD"})
 WITH_OUT = frozenset({"FORWARD", "OUTPUT", "POSTROUTING"})
 WITH_OWNER = frozenset({"OUTPUT", "POSTROUTING"})
+SETS = """create nets hash:net
+add nets 10.1.0.0/24
+add nets 10.12.0.0/16
+add nets 10.12.128.0/17 nomatch
+create hosts hash:ip
+add hosts 10.1.0.77
+add hosts 10.9.0.1
+create pairs hash:ip,port
+add pairs 10.1.0.1,tcp:80
+add pairs 10.2.0.77,tcp:443
+create ports bitmap:port range 0-65535
+add ports 22-80
+"""
+"""Address sets that rules may ask for, for `ipset restore`."""
+MATCH_SETS = ("nets src", "nets dst", "hosts src", "hosts dst", "pairs dst,dst", "ports dst")
 REJECTS = (
     "icmp-port-unreachable", "icmp-host-unreachable", "icmp-net-unreachable", "icmp-proto-unreachable", "icmp-net-prohibited",
     "icmp-host-prohibited", "icmp-admin-prohibited",
@@ -74,6 +89,7 @@ def _rule(chance: random.Random, place: Place, below: list[Place]) -> str:
         lambda: _negated(chance, f"-d {chance.choice(places.NETWORKS)}"),
         lambda: f"-m mark {_negated(chance, f'--mark {_masked(chance)}')}",
         lambda: f"-m comment --comment {chance.choice(COMMENTS)}",
+        lambda: f"-m set {_negated(chance, f'--match-set {chance.choice(MATCH_SETS)}')}",
         lambda: f"-m addrtype {_negated(chance, f'--dst-type {_type(chance)}')}",
         lambda: f"-m addrtype {_negated(chance, f'--src-type {_type(chance)}')}",
         lambda: f"-m iprange {_negated(chance, '--src-range 10.1.0.70-10.1.0.140')}",
