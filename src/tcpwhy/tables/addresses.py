@@ -10,7 +10,7 @@ from typing import Any
 from tcpwhy.evidence.source import Source
 from tcpwhy.evidence.state import State
 from tcpwhy.tables.ip_blocks import Block, split_blocks
-from tcpwhy.tables.ip_names import number_of, text_of
+from tcpwhy.tables.ip_names import number_of, text_of, words_of
 from tcpwhy.tables.json_rows import JsonRow, looks_like_json, read_json_rows
 from tcpwhy.tables.unread import UnreadPieces
 
@@ -152,7 +152,7 @@ def _add(table: Addresses, interface: str, info: dict[str, Any], text: str, sour
         table.unread.add(source, text, "its prefix length or interface is not understood")
         return
     if info.get("unknown"):
-        table.unread.add(source, text, "the words " + " ".join(info["unknown"])[:100])
+        table.unread.add(source, text, "the words " + words_of(info["unknown"]))
     table.entries.append(
         Address(
             source=source,

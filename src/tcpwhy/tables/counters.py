@@ -76,9 +76,7 @@ def read_counters(state: State) -> Counters | None:
             continue
         more = parse_proc_pairs(lines, state.source(name))
         found = found or Counters()
-        for piece in more.unread.pieces:
-            found.unread.add(piece.source, piece.text, piece.because)
-        found.unread.count += more.unread.count - len(more.unread.pieces)
+        found.unread.add_all(more.unread)
         for counter in more.values.values():
             found.values.setdefault(counter.name, counter)
     return found

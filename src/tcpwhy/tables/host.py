@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 from collections.abc import Iterator
 
@@ -137,9 +138,9 @@ class HostTables:
         for pieces in self._unread_pieces():
             for piece in pieces.pieces:
                 by_file.setdefault(piece.source.file, {})[piece] = None
-            if pieces.pieces:
-                file = pieces.pieces[-1].source.file
-                beyond[file] = max(beyond.get(file, 0), pieces.count - len(pieces.pieces))
+            kept = collections.Counter(piece.source.file for piece in pieces.pieces)
+            for file, count in pieces.by_file.items():
+                beyond[file] = max(beyond.get(file, 0), count - kept[file])
         return [
             UnreadFile(file, len(found) + beyond[file], min(found, key=lambda piece: piece.source.line or 0))
             for file, found in sorted(by_file.items())
@@ -159,5 +160,8 @@ class HostTables:
         if self.sockets is not None:
             for source in self.sockets.not_understood:
                 pieces.add(source, "", "this is no socket")
-            pieces.count = self.sockets.not_understood_count
+            more = self.sockets.not_understood_count - pieces.count  # of the file that was read last: the first fill the list
+            if more > 0:
+                pieces.count += more
+                pieces.by_file[self.sockets.not_understood[-1].file] += more
         return pieces

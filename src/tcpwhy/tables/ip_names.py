@@ -44,6 +44,12 @@ def number_of(value: Any) -> int | None:
     return None
 
 
+def words_of(value: Any) -> str:
+    """The first words of a list that stands where words were not understood; other JSON than a list of text as it is."""
+    words = [word if isinstance(word, str) else repr(word) for word in value[:100]] if isinstance(value, list) else [repr(value)]
+    return " ".join(words)[:100]
+
+
 def table_name(value: Any) -> str:
     """`local`, `main`, `default` for their numbers; another name (of /etc/iproute2/rt_tables) or number as it is."""
     text = text_of(value)

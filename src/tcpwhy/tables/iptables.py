@@ -67,9 +67,7 @@ def _listings(state: State, tool: str, family: Literal[4, 6]) -> list[Iptables]:
         whole.tables.update(part.tables)
         whole.lost.update(part.lost)
         whole.unseen_legacy = whole.unseen_legacy or part.unseen_legacy
-        for piece in part.unread.pieces:
-            whole.unread.add(piece.source, piece.text, piece.because)
-        whole.unread.count += part.unread.count - len(part.unread.pieces)
+        whole.unread.add_all(part.unread)
     if whole is not None and not (state.is_collected("nft-ruleset.json") or state.is_collected("nft-ruleset.txt")):
         for table in TABLES:
             if table not in whole.tables:

@@ -14,6 +14,9 @@ from tcpwhy.tables.iptables_ruleset import Chain, Iptables, Rule, Variant
 MOST_RULES = 400_000
 """Rules that are read of one file; a kube-proxy of ten thousand services writes about a hundred thousand."""
 
+MOST_RULESETS = 16
+"""Rulesets that are read of one file; honest ones hold up to four, of two variants and two families."""
+
 LONGEST_LINE = 65_536
 """Characters of a line that are read."""
 
@@ -87,6 +90,10 @@ class _SaveReader:
         self._cut("another file begins")
         self.is_headed = True
         if self.ruleset.tables and (variant, family) != (self.ruleset.variant, self.ruleset.family):
+            if len(self.rulesets) >= MOST_RULESETS:
+                self.ruleset.unread.add(source, program, f"the file holds more than {MOST_RULESETS} rulesets")
+                self.ruleset.lost[""] = f"the file holds more than {MOST_RULESETS} rulesets"
+                return
             self._begin_ruleset(source, family, variant)
         elif not self.ruleset.tables:
             self.ruleset.variant, self.ruleset.family = variant, family
@@ -98,6 +105,11 @@ class _SaveReader:
     def _begin_table(self, name: str, source: Source) -> None:
         self._cut("another table begins")
         if name in self.ruleset.tables:
+            if len(self.rulesets) >= MOST_RULESETS:
+                because = f"the file holds more than {MOST_RULESETS} rulesets"
+                self.ruleset.unread.add(source, f"*{name}", because)
+                self.ruleset.lost[name] = because
+                return
             self._begin_ruleset(source, self.ruleset.family, "unknown")
         self.table, self.last_chain = name, None
         self.unplaced.discard(name)

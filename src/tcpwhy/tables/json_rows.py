@@ -12,10 +12,12 @@ from tcpwhy.tables.unread import UnreadPieces
 
 MOST_BREAKS = 100
 """Places in one file where reading is taken up again behind damage; each may cost a look at the rest of the file."""
+MOST_LOOKS = 8
+"""Times the length of a text that reading may cost where objects do not end."""
 WARNING_LINES = 50
 """Lines of warnings that may stand before the JSON."""
 _BETWEEN = re.compile(r"[\s,]*")
-_NEXT_OBJECT = re.compile(r",\s*\{|\n\s*[\[{]")
+_NEXT_OBJECT = re.compile(r",\s*+\{|\n[^\S\n]*+[\[{]")
 _LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
@@ -73,8 +75,8 @@ def read_json_rows(lines: Sequence[str], source: Source, unread: UnreadPieces) -
         elif mark == "{" or inside:
             try:
                 value, end = decoder.raw_decode(text, position)
-            except (ValueError, RecursionError):
-                position = scanner.skip_damage(position)
+            except (ValueError, RecursionError) as error:
+                position = scanner.skip_damage(position, getattr(error, "pos", len(text)))
                 continue
             if not isinstance(value, dict):
                 scanner.note(position, end, "an element that is no object")
@@ -95,7 +97,7 @@ class _Scanner:
         self._text = text
         self._source = source
         self._unread = unread
-        self._at, self._line, self._breaks = 0, 1, 0
+        self._at, self._line, self._breaks, self._looked = 0, 1, 0, 0
 
     def line_of(self, position: int) -> int:
         """Positions are asked for in rising order, so that no part of the text is counted twice."""
@@ -112,10 +114,11 @@ class _Scanner:
         source = Source(self._source.vantage_point, self._source.file, line=line)
         self._unread.add(source, self._text[start : min(end, start + 300)].strip(), because)
 
-    def skip_damage(self, position: int) -> int:
-        """Where an object may begin next."""
+    def skip_damage(self, position: int, seen: int) -> int:
+        """Where an object may begin next; `seen` is how far the text was read when the damage showed."""
         self._breaks += 1
-        if self._breaks > MOST_BREAKS:
+        self._looked += seen - position
+        if self._breaks > MOST_BREAKS or self._looked > max(MOST_LOOKS * len(self._text), 1 << 20):
             self.note(position, len(self._text), "the rest: too much of the file is damaged")
             return len(self._text)
         found = _NEXT_OBJECT.search(self._text, position + 1)

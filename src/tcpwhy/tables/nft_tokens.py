@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 Kind = Literal["word", "string", "mark", "newline"]
 
 _TOKEN = re.compile(
-    r"""[ \t\r\f\v]*(?:
+    r"""[^\S\n]*+(?:
       (?P<newline>\n)
     | (?P<comment>\#[^\n]*)
     | "(?P<string>[^"\n]*)"
@@ -17,6 +17,7 @@ _TOKEN = re.compile(
     | (?P<mark>[{}(),;])
     | (?P<word>(?:[^\s{}(),;"\#\[]|\[[^\s\]{}"]{0,80}\]?|\#(?!\s))+)
     | (?P<other>\S)
+    | \Z
     )""",
     re.VERBOSE,
 )

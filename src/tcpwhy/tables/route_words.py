@@ -193,7 +193,7 @@ def _metric_words(metric: Any) -> Iterator[str]:
     for key, value in metric.items():
         if key in ("ecn", "tcp_usec_ts"):
             yield from ("features", key)
-        elif key in ("rtt", "rttvar", "rto_min") and isinstance(value, int):
+        elif key in ("rtt", "rttvar", "rto_min") and isinstance(value, int) and abs(value) < 1 << 64:
             yield from (key, f"{value / 1000:g}s" if value >= 1000 else f"{value}ms")
         else:
             yield from ("congctl" if key == "congestion" else key, text_of(value))

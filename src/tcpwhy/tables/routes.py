@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tcpwhy.evidence.source import Source
 from tcpwhy.evidence.state import State
-from tcpwhy.tables.ip_names import Network, family_of, network_of, number_of, table_name, text_of, tos_of
+from tcpwhy.tables.ip_names import Network, family_of, network_of, number_of, table_name, text_of, tos_of, words_of
 from tcpwhy.tables.json_rows import looks_like_json, read_json_rows
 from tcpwhy.tables.old_route_json import mend_route_json
 from tcpwhy.tables.route_words import TYPES, WORDS, flags_of, line_of_row, row_of_words
@@ -136,7 +136,7 @@ def _begins_route(words: list[str]) -> bool:
 
 def _is_label(destination: str) -> bool:
     """Routes of MPLS have a label of 20 bits where others have a prefix (lib/mpls_ntop.c)."""
-    return destination.isdecimal() and destination != "0" and len(destination) <= 7
+    return destination.isascii() and destination.isdecimal() and destination != "0" and len(destination) <= 7
 
 
 def _families(rows: Sequence[dict[str, Any]], asked: Literal[4, 6]) -> Iterator[int]:
@@ -184,7 +184,7 @@ def _add(table: Routes, row: dict[str, Any], text: str, source: Source) -> None:
     if text_of(row.get("from") or row.get("src") if "encap" not in row else row.get("from")):
         doubts.append("it holds for some sources only (from)")
     if row.get("unknown"):
-        doubts.append("the words " + " ".join(row["unknown"])[:100])
+        doubts.append("the words " + words_of(row["unknown"]))
     hops: tuple[NextHop, ...] = ()
     if kind not in ("blackhole", "unreachable", "prohibit", "throw"):
         hops = _hops(row, doubts)
@@ -247,5 +247,5 @@ def _hop(row: dict[str, Any], doubts: list[str]) -> NextHop:
     if "encap" in row:
         doubts.append(f"the encapsulation {text_of(row['encap'])[:40]}")
     if row.get("unknown") and "dst" not in row:
-        doubts.append("the words " + " ".join(row["unknown"])[:100])
+        doubts.append("the words " + words_of(row["unknown"]))
     return NextHop(gateway, text_of(row.get("dev")), weight, frozenset(flags_of(row)))

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from tcpwhy.evidence.source import Source
 from tcpwhy.evidence.state import State
-from tcpwhy.tables.ip_names import Network, network_of, number_of, protocol_name, table_name, text_of, tos_of
+from tcpwhy.tables.ip_names import Network, network_of, number_of, protocol_name, table_name, text_of, tos_of, words_of
 from tcpwhy.tables.json_rows import looks_like_json, read_json_rows
 from tcpwhy.tables.rule_words import ACTIONS, line_of_rule, row_of_line
 from tcpwhy.tables.unread import UnreadPieces
@@ -98,7 +98,7 @@ def _add(table: PolicyRules, row: dict[str, Any], text: str, source: Source) -> 
         return
     doubts = [f"the word {key}" for key in _UNWALKED if key in row]
     if row.get("unknown"):
-        doubts.append("the words " + " ".join(row["unknown"])[:100])
+        doubts.append("the words " + words_of(row["unknown"]))
 
     def number(key: str, highest: int, lowest: int = 0) -> int | None:
         if key not in row:

@@ -36,11 +36,26 @@ class UnreadPieces:
     """What of one or several files was not understood."""
 
     pieces: list[Unread] = dataclasses.field(default_factory=list)
-    """The first MOST_KEPT of them."""
+    """The first MOST_KEPT of them, and the first of each file."""
     count: int = 0
+    by_file: dict[str, int] = dataclasses.field(default_factory=dict)
+    """How many of each file."""
 
     def add(self, source: Source, text: str, because: str) -> None:
-        """Counts a piece, and keeps it while there are few."""
-        self.count += 1
-        if len(self.pieces) < MOST_KEPT:
+        """Counts a piece, and keeps it while there are few, and the first of each file."""
+        if len(self.pieces) < MOST_KEPT or source.file not in self.by_file:
             self.pieces.append(Unread(source, text[:300], because))
+        self._count(source.file, 1)
+
+    def add_all(self, others: UnreadPieces) -> None:
+        """Takes over what another reader did not understand."""
+        for piece in others.pieces:
+            if len(self.pieces) < MOST_KEPT or piece.source.file not in self.by_file:
+                self.pieces.append(piece)
+            self.by_file.setdefault(piece.source.file, 0)
+        for file, count in others.by_file.items():
+            self._count(file, count)
+
+    def _count(self, file: str, count: int) -> None:
+        self.count += count
+        self.by_file[file] = self.by_file.get(file, 0) + count
