@@ -56,7 +56,7 @@ def risen_rules(configuration: Configuration, state: Path, observation: Observat
         texts += [by_comment[comment] for comment in observation.risen_nft if comment in by_comment]
     has_policy = "policy drop" in configuration.nft  # a policy has no counter
     return RisenRules(
-        has_policy or any(re.search(r"^:\S+ DROP|-j DROP|\bdrop\b", text) for text in texts),
+        has_policy or any(re.search(r"^:\S+ DROP|-j DROP|-j TPROXY|\bdrop\b", text) for text in texts),
         any(re.search(r"-j REJECT|\breject\b", text) for text in texts),
         any(re.search(r"-j (DNAT|SNAT|REDIRECT|MASQUERADE|NETMAP)|\b(dnat|snat|redirect|masquerade)\b", text) for text in texts),
     )

@@ -105,6 +105,8 @@ def _routes(chance: random.Random, configuration: Configuration) -> None:
     lines.sort(key=lambda line: line.startswith("local"))  # last: the kernel refuses a gateway that is local already
     # `append` keeps two routes of one prefix and metric, of which the first counts; `add` would refuse the second
     configuration.ip += [f"route append {line}" for line in dict.fromkeys(lines)]
+    if chance.random() < 0.1:  # as a host with a transparent proxy has it
+        configuration.ip += ["route append local 0.0.0.0/0 table 102 dev lo", "rule add priority 60 fwmark 0x1/0x1 lookup 102"]
     for _ in range(chance.choice((0, 0, 1, 2, 3)) if tables else chance.choice((0, 0, 0, 0, 1))):
         configuration.ip.append(_policy_rule(chance, tables))
     if chance.random() < 0.04:

@@ -107,6 +107,7 @@ def _rule(chance: random.Random, place: Place, below: list[Place]) -> str:
     if place.hooks <= WITH_OWNER:
         builders += [lambda: f"-m owner {_negated(chance, '--uid-owner ' + chance.choice(('0', '1337', '1000-2000')))}"] * 2
     if place.hooks == {"PREROUTING"} and place.table in ("raw", "mangle"):
+        builders.append(lambda: "-m socket" + chance.choice(("", " --transparent", " --nowildcard")))
         builders.append(lambda: "-m rpfilter" + chance.choice(("", " --loose", " --invert", " --validmark")))
     if protocol in ("tcp", "udp"):
         builders += [lambda: _ports(chance, protocol)] * 6
@@ -193,6 +194,9 @@ def _of_raw(chance: random.Random, place: Place) -> tuple[str, str]:
 def _of_mangle(chance: random.Random, place: Place) -> tuple[str, str]:
     mark, mask = chance.choice(places.MARKS), chance.choice(("0xffffffff", "0xff", "0x1"))
     roll = chance.random()
+    if place.hooks == {"PREROUTING"} and roll < 0.15:
+        where = f"--on-port {chance.choice(places.PORTS)} --on-ip {chance.choice(('0.0.0.0', '127.0.0.1'))}"
+        return f"-j TPROXY {where} --tproxy-mark {chance.choice(('0x1', '0x10/0xff'))}", "tcp"
     if roll < 0.6:
         return (
             f"-j MARK {chance.choice((f'--set-xmark {mark:#x}/{mask}', f'--set-mark {mark}', f'--or-mark {mark}', '--and-mark 0x1'))}",

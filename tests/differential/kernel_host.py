@@ -20,7 +20,7 @@ from tests.differential.configuration import WIRES, Configuration, Probe
 from tests.differential.counting import read_counters, rule_comments, rule_lines
 from tests.differential.frames import ETHERTYPE_IPV4, TCP, UDP, Seen, build, decode
 from tests.differential.observation import Left, Observation, peer_answer, recognise
-from tests.differential.sending import IP_FREEBIND, connecting, packet_of, sent_raw
+from tests.differential.sending import IP_FREEBIND, IP_TRANSPARENT, connecting, packet_of, sent_raw
 
 MAC = "02:00:00:00:00:{:02x}"
 ETH_P_ALL = 3  # linux/if_ether.h
@@ -32,6 +32,8 @@ SETTLE_S = 0.02
 veth hands a frame to the other end's stack before send(2) returns, unless ksoftirqd has taken over."""
 QUIET_S = 0.001
 """After something came, this long nothing more must come."""
+TRANSPARENT_PORT = 15001
+"""Who listens there may be handed packets by TPROXY."""
 COUNTED_AGAIN = 2
 """Of each configuration."""
 QUIET = {"icmp_ratelimit": 0, "icmp_ratemask": 0, "tcp_synack_retries": 0}
@@ -157,6 +159,8 @@ class HostUnderTest:
             listener = self._undo.enter_context(socket.socket())
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
+            if port == TRANSPARENT_PORT:
+                listener.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
             listener.bind((address, port))
             listener.listen(1000)
         self._watch = self._undo.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)))

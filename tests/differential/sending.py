@@ -14,6 +14,7 @@ from tests.differential.frames import Seen, build
 
 SO_MARK = 36  # asm-generic/socket.h; Python's socket module names it from 3.14 on
 IP_FREEBIND = 15  # linux/in.h: also an address that the host has not
+IP_TRANSPARENT = 19  # linux/in.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
