@@ -9,7 +9,8 @@ from tcpwhy import lab
 from tcpwhy.causes import CauseFile, Found, catalogue
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import find_failure
-from tcpwhy.diagnosis.diagnose import suspected_causes
+from tcpwhy.diagnosis.diagnose import log_events, suspected_causes
+from tcpwhy.diagnosis.reported import mark, unexpected_answers
 from tcpwhy.tables.flows import query
 from tests.verdicts.truth import failed, missed, places, tolerated, wrong
 
@@ -48,6 +49,7 @@ def examined(case: tcpwhy.Case) -> list[Connection]:
     numbers = [row[0] for row in query(assembly.db, "SELECT DISTINCT connection FROM member ORDER BY 1")]
     built = assembly.connections(numbers)
     for connection in built.values():
+        connection.hosts = case.hosts()
         connection.failure = find_failure(connection, answers_seen=True)
     return list(built.values())
 
@@ -62,6 +64,7 @@ def test_a_cause_is_found_on_its_own_cases_only_and_its_columns_never_hide_it(la
     hit: set[tuple[str, str]] = set()
     with tcpwhy.open_case(lab_case.folder, index=False) as case:
         connections = examined(case)
+        mark(connections, unexpected_answers(log_events(case)))
         suspected = suspected_causes(case.assembly(), catalogue(), [one.number for one in connections])
         for connection in connections:
             verdict = cause.examine(connection)

@@ -73,7 +73,7 @@ def diagnose(case: Case, narrowed: Narrowed) -> Diagnosis:
     assembly = case.assembly() if case.vantage_indexes() else None
     judged: list[Judged] = []
     total = 0
-    events = _log_events(case)
+    events = log_events(case)
     if assembly is not None:
         judged, total = _judge_all(case, assembly, narrowed, events)
     align = _aligner(assembly)
@@ -191,7 +191,8 @@ def suspected_causes(assembly: Assembly, causes: Sequence[CauseFile], numbers: S
     return {row[0]: frozenset(cause.id for cause, hit in zip(causes, row[1:], strict=True) if hit) for row in rows}
 
 
-def _log_events(case: Case) -> list[LogEvent]:
+def log_events(case: Case) -> list[LogEvent]:
+    """What the logs of all vantage points tell; what could not be read of them is noted in the case."""
     events: list[LogEvent] = []
     for point in case.evidence.vantage_points:
         if point.logs:
