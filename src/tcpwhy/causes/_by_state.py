@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from tcpwhy.causes._ends import deciding
 from tcpwhy.causes._stops import Stop, end_of, stops
@@ -12,9 +11,6 @@ from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhi
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.packet import Packet
 from tcpwhy.path.trace import Fate, Step
-
-if TYPE_CHECKING:
-    from tcpwhy.tables.host import HostTables
 
 COLLECT = "`tcpwhy collect`"
 
@@ -160,8 +156,3 @@ def found_at(
         next_evidence=ask,
         fix=fix,
     )
-
-
-def own_by(host: HostTables, ip: str) -> str:
-    """The interface that has an address; empty for none."""
-    return next((one.interface for one in host.addresses.entries if one.ip == ip), "") if host.addresses is not None else ""

@@ -153,8 +153,6 @@ def _in_handshake(connection: Connection) -> bool:
     return kind is not None and kind.in_handshake
 
 
-STATE_OF_SERVER = "`tcpwhy`'s state files of the server's host (docs/cases.md), taken twice: counters that rise in between name the drop"
-
 UNWRITTEN: dict[str, tuple[str, Fits, str]] = {
     "accept-queue-overflow": (
         "the listener's accept queue is full",

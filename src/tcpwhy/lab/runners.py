@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -183,8 +182,3 @@ poweroff -f
 def _die_with_parent() -> None:
     """The world does not outlive the lab, however the lab ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def host_kernel() -> str:
-    """The release of the host's own kernel."""
-    return platform.release()

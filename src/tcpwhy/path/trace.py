@@ -77,7 +77,6 @@ class Stage(enum.Enum):
     IPVS = "ipvs"
     TUNNEL = "tunnel"
     SOCKET = "socket"
-    REPLY = "reply"
     END = "end"
 
 

@@ -93,7 +93,6 @@ class Log:
         self._service = service
         self._zone = ZoneInfo(host.world.options.zone)
         self._lock = threading.Lock()
-        self._random = host.world.random
 
     def ask(self, talk: Talk) -> None:
         """One request; any answer but 200 is an error."""

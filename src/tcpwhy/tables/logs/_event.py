@@ -35,7 +35,6 @@ asked went away.
 About = Literal["upstream", "client"]
 
 SECOND_NS = 1_000_000_000
-MICROSECOND_NS = 1_000
 
 LONGEST_MESSAGE = 2000
 """Characters of a message that are kept."""
