@@ -87,7 +87,8 @@ def test_to_standard_output_to_a_folder_and_to_a_name_of_its_own(tmp_path: Path)
         (("--ssh", "web1", "web2", "-w", "-"), b"expected a folder"),
         (("--ssh", "web1", "web2", "-w", "x.tar"), b"expected a folder"),
         (("--print-script", "-w", "x.tar"), b"stands alone"),
-        (("-w", "no/such/folder/x.tar"), b"no such file"),
+        (("-w", "no/such/folder/x.tar"), b"no/such/folder is no folder"),
+        (("--ssh", "web1", "-w", "no/such/folder/x.tar"), b"no/such/folder is no folder"),
     ],
 )
 def test_calls_that_cannot_be_meant(words: tuple[str, ...], because: bytes, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def _collect_here(out: str | None) -> int:
         out = f"{archive_name(os.uname().nodename or 'host')}.tar"
         if Path(out).exists():
             raise _Unusable(f"{out} is there already, expected a new name: `-w OUT`")
-    folder = Path(out).parent if out.endswith(".tar") else None
+    folder = _folder_of(out) if out.endswith(".tar") else None
     if out != "-" and folder is None:
         check_folder(Path(out))
     with tempfile.TemporaryDirectory(prefix=".tcpwhy-", dir=folder) as private:
@@ -85,6 +85,14 @@ def _collect_here(out: str | None) -> int:
     return OK
 
 
+def _folder_of(archive: str) -> Path:
+    """The folder that an archive is to be written to; one that is not there is refused before any host is asked."""
+    folder = Path(archive).parent
+    if not folder.is_dir():
+        raise _Unusable(f"{folder} is no folder, expected one that is there for {Path(archive).name}")
+    return folder
+
+
 def _collect_over_ssh(hosts: tuple[str, ...], out: str | None) -> int:
     from tcpwhy.record.collect import archive_name, collect_over_ssh
 
@@ -99,7 +107,7 @@ def _collect_over_ssh(hosts: tuple[str, ...], out: str | None) -> int:
                 if found[0].error is None:
                     write_file(found[0].path)
                 return _status(found)
-        found = collect_over_ssh(hosts, Path(out).parent, warn, name=Path(out).name)
+        found = collect_over_ssh(hosts, _folder_of(out), warn, name=Path(out).name)
     else:
         folder = Path(out or ".")
         folder.mkdir(parents=True, exist_ok=True)
