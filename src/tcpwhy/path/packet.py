@@ -76,7 +76,7 @@ class Packet:
 
 
 def describe_packet(packet: Packet) -> str:
-    """`tcp 10.1.0.2:49880 > 10.20.73.29:80 S`, the form that `parse_packet` reads."""
+    """`tcp 10.1.0.2:49880 > 10.20.73.29:80 S`, as `parse_packet` reads it; what a tunnel holds stands in brackets behind its outside."""
     text = f"{packet.protocol} {_end(packet.source, packet.source_port)} > {_end(packet.destination, packet.destination_port)}"
     if packet.flags:
         text += f" {packet.flags}"

@@ -89,7 +89,7 @@ class WalkReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def described(packet: Packet) -> str:
-    """`in eth0: tcp …`, the form that the command takes."""
+    """`in eth0: tcp …`, as the command takes it."""
     return f"{f'in {packet.in_interface}' if packet.in_interface else 'out'}: {packet}"
 
 
@@ -172,7 +172,8 @@ def _render_trace(trace: Trace, width: int, paint: Paint) -> str:
     condition = visible(trace.fate.condition)
     lines.append(_wrapped(f"fate: {trace.fate.value}. {condition}", 3, width))
     if trace.fate is Fate.UNKNOWN:
-        lines.append(_wrapped("possible: " + ", ".join(fate.value for fate in trace.possible if fate is not Fate.UNKNOWN), 3, width))
+        possible = ", ".join(fate.value for fate in trace.possible if fate is not Fate.UNKNOWN)
+        lines += [_wrapped(f"possible: {possible}", 3, width)] if possible else []
         lines += [_wrapped(f"it hangs on {_named(doubt)}: {doubt.because}", 3, width) for doubt in _one_each(trace.doubts)]
     elif len(trace.ends) > 1:
         lines += [_wrapped(f"may end as {end}", 3, width) for end in trace.ends]
