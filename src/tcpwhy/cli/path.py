@@ -20,7 +20,7 @@ from tcpwhy.cli._terminal import paint_for, text_width, write_answer
               help="Walk again with this in place: `sysctl KEY=VALUE` or `address IP/LENGTH dev IFACE`.")  # fmt: skip
 @click.option("--without", multiple=True, metavar="RULE",
               help="Walk again without this rule: its text, FILE:LINE, or nft's `FAMILY TABLE CHAIN handle N`.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/path.md).")
 @click.pass_obj
 def command(
     color: str, state: str, packet: str, vantage: str | None, before: bool, with_: tuple[str, ...], without: tuple[str, ...], as_json: bool
