@@ -46,6 +46,10 @@ CONDITIONS = r"""
 -m conntrack ! --ctorigdst 127.0.0.2
 -m conntrack --ctorigdstport 7777
 -m conntrack --ctorigsrcport 7777
+-m conntrack --ctreplsrc 127.0.0.1
+-m conntrack --ctrepldst 127.0.0.2
+-m conntrack ! --ctreplsrcport 7777
+-m conntrack --ctrepldstport 7777
 -m conntrack --ctstatus SEEN_REPLY
 -m conntrack ! --ctstatus ASSURED,SEEN_REPLY
 -m conntrack --ctstate NEW --ctorigdst 127.0.0.2 --ctorigdstport 7777

@@ -67,6 +67,17 @@ def _original(look: Look) -> CtTuple | None:
     return packet.ct_original
 
 
+def _expected(look: Look) -> CtTuple | None:
+    """The tuple of the answers that conntrack waits for: the opposite of a new connection's packet, as far as it was translated.
+
+    net/netfilter/nf_nat_core.c nf_nat_setup_info: each translation alters the reply's tuple with the packet's own addresses.
+    """
+    packet = look.packet
+    if packet.ct_state != "NEW" or packet.is_reply:
+        return None
+    return CtTuple(packet.destination, packet.destination_port, packet.source, packet.source_port)
+
+
 def _conntrack(option: Option, look: Look) -> Answer:
     packet, name, value = look.packet, option.name, _value(option)
     if name == "ctdir":
@@ -78,16 +89,16 @@ def _conntrack(option: Option, look: Look) -> Answer:
         return _not_understood(option) if wanted is None else wanted == look.protocol
     if name == "ctstatus":
         return _ct_status(option, look)
-    original = _original(look)
-    if original is None or name not in ("ctorigsrc", "ctorigdst", "ctorigsrcport", "ctorigdstport"):
+    known = _original(look) if name.startswith("ctorig") else _expected(look) if name.startswith("ctrepl") else None
+    if known is None or name[6:] not in ("src", "dst", "srcport", "dstport"):
         return Unknown("the connection's tuples are not known")
     if name.endswith("port"):
-        port = original.source_port if name == "ctorigsrcport" else original.destination_port
+        port = known.source_port if name[6:] == "srcport" else known.destination_port
         bounds = number_range(value)
         if bounds is None:
             return _not_understood(option)
         return Unknown("the connection's ports are not known") if port is None else bounds[0] <= port <= bounds[1]
-    return is_in_network(original.source if name == "ctorigsrc" else original.destination, value)
+    return is_in_network(known.source if name[6:] == "src" else known.destination, value)
 
 
 def _ct_status(option: Option, look: Look) -> Answer:
