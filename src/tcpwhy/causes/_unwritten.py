@@ -84,6 +84,8 @@ def _injected(connection: Connection) -> str | None:
     reset = _first_reset(connection)
     if reset is None or _kind(connection) is not Kind.RESET:
         return None
+    if any(server.ip.startswith("127.") or server.ip == "::1" for view in connection.views.values() for _, server in view.translated):
+        return None  # It never left the host.
     origin = connection.places[-1] if reset.sender == "server" else connection.places[0]
     if len(connection.places) > 1 and reset.seen_at(origin) and not (connection.views[origin].hops[reset.sender == "server"] or 0):
         return None

@@ -21,6 +21,7 @@ Not to be taken for.  A failover of VRRP, balance-alb bonds and several interfac
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING
 
 from tcpwhy.causes._by_state import COLLECT, all_but
@@ -58,6 +59,8 @@ def examine(connection: Connection) -> Verdict:
         macs = ", ".join(sorted(claims))
         because = f"{len(claims)} hardware addresses claim {connection.server.ip} by ARP ({macs}); two interfaces of one host do so too"
         return Open(because, ask, shown)
+    if any(ipaddress.ip_address(server.ip).is_loopback for view in connection.views.values() for _, server in view.translated):
+        return RuledOut("its packets never left the host")
     end = end_of(connection)
     if end is not None and end.is_seen:
         return RuledOut(f"the packet's end is known: it is on {end.place}")

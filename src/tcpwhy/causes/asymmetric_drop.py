@@ -22,11 +22,17 @@ Not to be taken for.  syn-lost and synack-lost: there a rule that does not look 
 
 from __future__ import annotations
 
+import dataclasses
+
 from tcpwhy.causes._by_state import COLLECT, examine_by_state, found_at, packet_exhibits, state_exhibits, told
-from tcpwhy.causes._stops import Stop
-from tcpwhy.causes._verdict import Verdict
+from tcpwhy.causes._ends import PASSED_ON, deciding, without_tracking
+from tcpwhy.causes._rules import rule_of
+from tcpwhy.causes._stops import Stop, stops
+from tcpwhy.causes._verdict import Open, Verdict
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import Kind
+from tcpwhy.path import walk
+from tcpwhy.path.trace import Fate
 
 ID = "asymmetric-drop"
 SUSPECT = (
@@ -39,7 +45,29 @@ REFERENCES = ("Linux net/netfilter/nf_conntrack_proto_tcp.c tcp_conntracks", "ip
 def examine(connection: Connection) -> Verdict:
     """Walks the packet of which nothing came through the host that saw one direction only."""
     ask = f"captures at both sides of each firewall on the way, and {COLLECT} on it: rules that look at conntrack, and its counters"
-    return examine_by_state(ID, connection, lambda stop: _found(connection, stop), _fits, ask)
+    verdict = examine_by_state(ID, connection, lambda stop: _found(connection, stop), _fits, ask)
+    return _forgotten(connection) or verdict if isinstance(verdict, Open) else verdict
+
+
+def _forgotten(connection: Connection) -> Open | None:
+    """A host whose table lacks the connection, and whose rules drop what it does not know: it may have forgotten it, or never known it."""
+    last = stops(connection)[-1:]
+    if not last or not last[0].is_seen or last[0].fate not in PASSED_ON or last[0].arrival.segment.opens:
+        return None
+    stop = last[0]
+    walks = [walk(without_tracking(stop.host), dataclasses.replace(packet, ct_state="INVALID")) for packet in stop.arrival.packets]
+    step = deciding(walks[0].forward)
+    if step is None or stop.host.conntrack is None or any(one.forward.fate is not Fate.DROPPED_BY_RULE for one in walks):
+        return None
+    rule = rule_of(stop.host, step, walks[0].forward.steps)
+    described = rule.described() if rule is not None else step.text
+    return Open(
+        f"the packets come to {stop.place} and do not go on; it drops what its conntrack does not know by {described}, and whether it knew "
+        "this connection then, its table of another time does not tell",
+        (f"{COLLECT} on {stop.place} while it happens: conntrack's entry, net.netfilter.nf_conntrack_tcp_loose, and that rule's counter",),
+        (*packet_exhibits(connection, stop), *((rule.exhibit("drops what conntrack does not know"),) if rule is not None else ())),
+        stop.place,
+    )
 
 
 def _fits(connection: Connection) -> str | None:

@@ -119,7 +119,9 @@ def _in_handshake(connection: Connection, answers_seen: bool) -> Failure | None:
     # A SYN that set out with few hops to live asks for this answer: a route is being traced.
     traces = bool(syns) and 0 < syns[0].packet.ttl <= LONGEST_TRACE
     errors = [error for error in connection.icmp if error.is_unreachable or (error.ends_attempt and not traces)]
-    if errors and not syn_acks and (_is_one_packet(syns) or _given_up(connection, syns)):
+    # Linux ends a connect() at the first such error (net/ipv4/tcp_ipv4.c tcp_v4_err(), TCP_SYN_SENT): no SYN follows it.
+    ended = bool(errors and syns) and errors[-1].aligned_ns >= syns[-1].aligned_ns
+    if errors and not syn_acks and (ended or _is_one_packet(syns) or _given_up(connection, syns)):
         kind = Kind.PROHIBITED if errors[0].is_prohibition else Kind.UNANSWERED
         symptom = f"the client's SYN was answered with an ICMP error (type {errors[0].packet.icmp_type}, code {errors[0].packet.icmp_code})"
         return Failure(kind, symptom, tuple(syns[:1]), errors[0].aligned_ns)
