@@ -236,6 +236,29 @@ def test_without_a_place_for_temporary_files_it_says_so(tmp_path: Path) -> None:
     assert b"TMPDIR" in done.stderr
 
 
+MOUNTS = ("unshare", "--mount", "sh", "-c")
+
+
+@pytest.mark.skipif(
+    subprocess.run([*MOUNTS, "true"], capture_output=True, check=False).returncode != 0, reason="needs a namespace of mounts"
+)
+@pytest.mark.parametrize("size", ["16k", "48k", "64k", "96k"])
+def test_a_full_disk_never_makes_a_damaged_archive(size: str, tmp_path: Path) -> None:
+    environment = world(tmp_path, {"ss": "head -c 60000 /dev/zero | tr '\\0' x; exit 0"})
+    mount = f"mount -t tmpfs -o size={size} none '{tmp_path}/tmp' && exec /bin/sh -s"
+    done = subprocess.run([*MOUNTS, mount], input=script(), capture_output=True, env=environment, timeout=60, check=False)
+    if done.returncode == 2:
+        assert done.stdout == b""
+        assert b"no space is left" in done.stderr
+        return
+    assert done.returncode == 0
+    files = files_of(done.stdout)
+    about = host_of(files)
+    assert about["failed"]
+    assert len(files.get("ss-tcp.txt", b"x" * 60_000)) == 60_000  # whole, or left out
+    assert set(about["failed"]).isdisjoint(files)
+
+
 def test_a_reader_that_goes_away_ends_it_cleanly(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -50,6 +50,10 @@ main() {
     learn_about_kernel
     collect_all
     write_host
+    if [ "$full" = yes ] || ! has_room; then
+        say 'no space is left for temporary files, nothing was collected; TMPDIR names another folder'
+        exit 2
+    fi
     if [ -n "$folder" ]; then
         mkdir -p "$folder/state" && mv "$state"/* "$folder/state/" || exit 2
     else
@@ -104,7 +108,7 @@ learn_about_host() {
     esac
     : >"$work/failed"
     : >"$work/none"
-    count=0 missing=0
+    count=0 missing=0 full=no
     may_administer=no
     if grep -q '^CapEff:' /proc/self/status 2>/dev/null; then
         capabilities=$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status)
@@ -212,7 +216,15 @@ note() {
         *[!A-Za-z0-9\ .,:\;\(\)_/-]*) why=$(printf '%s' "$3" | tr -c '\40-\176' ' ' | cut -c1-300 | sed -e 's/\\/\\\\/g' -e 's/"/\\"/g') ;;
         *) why=$3 ;;
     esac
-    printf '  "%s": "%s"\n' "$2" "$why" >>"$1"
+    printf '  "%s": "%s"\n' "$2" "$why" 2>/dev/null >>"$1" || full=yes
+}
+
+# Whether something can still be written to the folder for temporary files.
+has_room() {
+    printf '%8192s' '' 2>/dev/null >"$work/room"
+    [ "$(wc -c 2>/dev/null <"$work/room")" -eq 8192 ] 2>/dev/null && rm -f "$work/room" && return 0
+    rm -f "$work/room"
+    return 1
 }
 
 # attempt OUT COMMAND...: runs it within the limits of time and size; its errors go to $work/errors.
@@ -239,6 +251,11 @@ attempt() {
         kill "$watch" 2>/dev/null
         wait "$watch" 2>/dev/null
         watch=''
+    fi
+    if ! has_room; then # programs do not all notice that their output was cut
+        reason='no space was left for its output; TMPDIR names another folder'
+        : >"$out"
+        return 1
     fi
     [ "$status" -eq 0 ] && return 0
     if [ "$(wc -c <"$out")" -ge $((LARGEST * 1048576)) ]; then
@@ -348,7 +365,7 @@ collect_conntrack() {
                 taken=yes
                 # before 1.4.6 one family was printed at a time
                 if ! grep -q '^ipv6 ' "$state/conntrack.txt" && attempt "$work/more" conntrack -f ipv6 -L -o extended; then
-                    cat "$work/more" >>"$state/conntrack.txt"
+                    cat "$work/more" >>"$state/conntrack.txt" || full=yes
                 fi
                 rm -f "$work/more"
             fi
@@ -393,7 +410,7 @@ collect_links() {
     fi
     if take_ip ip-route-cache.txt '-s route show cache' 'route show cache' && [ -e /proc/net/if_inet6 ] &&
         attempt "$work/more" ip -6 route show cache; then
-        cat "$work/more" >>"$state/ip-route-cache.txt"
+        cat "$work/more" >>"$state/ip-route-cache.txt" || full=yes
     fi
     rm -f "$work/more"
 }
@@ -475,6 +492,7 @@ collect_sysctls() {
     fi
     # keys that are secrets, and of no use here
     grep -v -e '[.]tcp_fastopen_key ' -e '[.]stable_secret ' "$work/sysctls" >"$state/sysctl.txt"
+    [ $? -gt 1 ] && full=yes
     rm -f "$work/sysctls"
     if [ -s "$state/sysctl.txt" ]; then # a key that may not be read makes sysctl fail; the others are there
         count=$((count + 1))
@@ -509,18 +527,19 @@ collect_rest() {
             for hook in root ingress egress; do
                 is_late tc.txt && break 2
                 attempt "$work/more" tc -s filter show dev "$device" $hook || continue
-                [ -s "$work/more" ] && { echo "# tc -s filter show dev $device $hook"; cat "$work/more"; } >>"$state/tc.txt"
+                [ -s "$work/more" ] || continue
+                { echo "# tc -s filter show dev $device $hook"; cat "$work/more"; } >>"$state/tc.txt" || full=yes
             done
         done <"$work/devices"
         rm -f "$work/more"
     fi
     if administers bpf-net.txt && take bpf-net.txt bpftool net && attempt "$work/more" bpftool cgroup tree; then
-        { echo '# bpftool cgroup tree'; cat "$work/more"; } >>"$state/bpf-net.txt"
+        { echo '# bpftool cgroup tree'; cat "$work/more"; } >>"$state/bpf-net.txt" || full=yes
     fi
     if take dmesg-net.txt dmesg; then
         grep -iE 'conntrack|martian|ll header|nf_|netfilter|iptables|nft|TCP|IPv[46]|IPVS|SYN flood|neigh|arp|NETDEV|net_ratelimit|link (is )?(up|down)' \
             "$state/dmesg-net.txt" | tail -n 5000 >"$work/more"
-        cat "$work/more" >"$state/dmesg-net.txt"
+        cat "$work/more" >"$state/dmesg-net.txt" || full=yes
     fi
     rm -f "$work/more"
 }
