@@ -305,3 +305,28 @@ def test_a_chain_of_the_interface_drops_before_ip_sees_it(tmp_path: Path) -> Non
     files: dict[str, object] = {"nft-ruleset.json": {"nftables": listed}}
     assert forward(tmp_path, f"in eth0: tcp {CLIENT} > 10.0.0.1:80 S", files).fate is Fate.DROPPED_BY_RULE
     assert forward(tmp_path / "other", "in eth0: tcp 10.0.0.78:4000 > 10.0.0.1:80 S", files).fate is Fate.ACCEPTED
+
+
+def test_of_two_rules_that_may_drop_it_none_is_named_alone(tmp_path: Path) -> None:
+    rules = """\
+*filter
+:INPUT ACCEPT [0:0]
+-A INPUT -m string --algo bm --string x -j DROP
+-A INPUT -p tcp -j DROP
+COMMIT
+"""
+    trace = forward(tmp_path, f"in eth0: tcp {CLIENT} > 10.0.0.1:80 S", {"iptables-save.txt": rules})
+    assert trace.fate is Fate.DROPPED_BY_RULE
+    assert {source.line for source in trace.steps[-1].sources} == {3, 4}
+    assert not trace.steps[-1].rule
+
+
+def test_a_transparent_proxy_needs_its_socket(tmp_path: Path) -> None:
+    rules = (
+        "*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -j TPROXY --on-port {} --on-ip 127.0.0.1 --tproxy-mark 0x1/0x1\nCOMMIT\n"
+    )
+    words = f"in eth0: tcp {CLIENT} > 10.0.0.1:80 S"
+    dead = forward(tmp_path, words, {"iptables-save.txt": rules.format(15009)})
+    assert (dead.fate, dead.doubts) == (Fate.DROPPED_BY_RULE, ())
+    alive = forward(tmp_path / "alive", words, {"iptables-save.txt": rules.format(15001)})
+    assert set(alive.possible) == {Fate.ACCEPTED, Fate.DROPPED_BY_RULE}

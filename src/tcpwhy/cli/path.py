@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import click
 
-from tcpwhy.cli import OK
-from tcpwhy.cli._terminal import paint_for, text_width, write_answer
+from tcpwhy.cli import INCOMPLETE, OK
+from tcpwhy.cli._terminal import paint_for, text_width, warn, write_answer
 
 
 @click.command()
@@ -31,7 +31,7 @@ def command(
     and what it is: 'in eth0: tcp 10.1.0.2:49880 > 10.20.73.29:80 S', 'out: tcp 10.0.0.1:4000 > 1.2.3.4:80 S uid 1000',
     'in eth0: ipip 10.0.0.9 > 10.0.0.3: tcp 192.0.2.7:4000 > 198.51.100.1:80 S'; mark, dscp, ttl, length, uid, gid and ct STATE may
     follow. Nothing is sent. What the state does not tell is walked both ways; a fate that differs is unknown, with the lines on which
-    it hangs.
+    it hangs. Exit status 3: part of the state could not be read or understood; what, is said on standard error and in the JSON.
     """
     from tcpwhy.evidence import open_state
     from tcpwhy.path import parse_packet, walk, with_changes
@@ -45,10 +45,11 @@ def command(
         changes = (*with_, *(f"without {rule}" for rule in without))
         walked = walk(host, described)
         proposed = walk(with_changes(host, changes), described) if changes else None
-        for piece in host.unread()[:20]:
-            click.echo(f"{piece.source}: not understood: {piece.text} ({piece.because})", err=True)
+        notes = (*opened.notes, *(found.note for found in host.unread_files()))
+        for note in notes:
+            warn(note)
     if as_json:
-        write_answer(encode_json(report_walk(opened.vantage_point, walked, proposed, changes)).decode())
+        write_answer(encode_json(report_walk(opened.vantage_point, walked, proposed, changes, notes)).decode())
     else:
         write_answer(render_walk(walked, proposed, changes, width=text_width(), paint=paint_for(color)))
-    return OK
+    return INCOMPLETE if notes else OK

@@ -92,16 +92,7 @@ def _notes(case: Case, index: VantageIndex, assembly: Assembly) -> tuple[list[st
 
 def _unread(tables: HostTables) -> list[str]:
     """One line for each state file that holds what no reader understands."""
-    notes = []
-    for snapshot in (tables, tables.before):
-        for found in snapshot.unread_files() if snapshot is not None else ():
-            first = found.first
-            where = "" if first.source.line is None else f"line {first.source.line}"
-            shown = f"`{first.text.strip()[:120]}`" if first.text.strip() else ""
-            many = "1 piece was" if found.count == 1 else f"{found.count} pieces were"
-            begin = " ".join(part for part in ("the first is" if found.count > 1 else "", where, shown) if part)
-            notes.append(f"{plain_text(found.file)}: {many} not understood; {begin}{': ' if begin else ''}{first.because}")
-    return notes
+    return [found.note for snapshot in (tables, tables.before) for found in (snapshot.unread_files() if snapshot is not None else ())]
 
 
 def _file_notes(file: FileSummary) -> list[str]:

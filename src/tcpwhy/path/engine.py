@@ -179,6 +179,8 @@ class Engine:
 
     def _forward(self, way: Way, answer: Answer) -> list[Onward]:
         """net/ipv4/ip_forward.c ip_forward()."""
+        if way.forced_socket is not None:
+            return [Ending(way.step(Stage.ROUTE, "TPROXY gave it a socket, and no route brings it there: dropped"), Fate.DROPPED_BY_RULE)]
         results: list[Onward] = []
         for towards in _by_hop(way, answer):
             out = towards.packet.out_interface

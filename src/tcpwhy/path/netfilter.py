@@ -191,7 +191,22 @@ class Netfilter:
             return function(way)
         if entry.kind == "nat":
             return self._translate(entry, hook, way)
-        return [self._follow(passage, way, hook) for passage in entry.runs[0](way.packet)]
+        return [onward for passage in entry.runs[0](way.packet) for onward in self._after(passage, way, hook)]
+
+    def _after(self, passage: Passage, way: Way, hook: Hook) -> list[Onward]:
+        """The ways after a base chain: one, or for a transparent proxy, of whose socket too little is known, two."""
+        followed = self._follow(passage, way, hook)
+        verdict = passage.verdict
+        if isinstance(followed, Ending) or verdict.kind != "tproxy" or followed.forced_socket is None or self.host.sockets is None:
+            return [followed]
+        address, port = followed.forced_socket
+        if not self.host.sockets.listeners_for(str(address), port):
+            text = f"no socket listens at {address} port {port}, to which TPROXY hands it: dropped"
+            return [Ending(followed.step(Stage.SOCKET, text, hook=hook), Fate.DROPPED_BY_RULE)]
+        doubt = Doubt(verdict.source, verdict.rule, "ss does not show IP_TRANSPARENT, without which TPROXY drops", "the socket has it")
+        text = "taken to be dropped by TPROXY: the socket is not transparent"
+        dropped = followed.step(Stage.SOCKET, text, hook=hook, doubts=(dataclasses.replace(doubt, assumed="the socket lacks it"),))
+        return [dataclasses.replace(followed, doubts=(*followed.doubts, doubt)), Ending(dropped, Fate.DROPPED_BY_RULE)]
 
     def _follow(self, passage: Passage, way: Way, hook: Hook) -> Onward:
         """The way after a base chain that is not of type nat."""

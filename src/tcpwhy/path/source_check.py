@@ -60,14 +60,15 @@ def _with_value(
     accept_local = settings.either("accept_local", interface)
     is_custom = routing.has_custom_rules or routing.has_custom_local_routes
     redirects = out_interface == interface and settings.either("send_redirects", interface).number != 0
-    if rpf == 0 and not is_custom and not redirects:
+    if rpf == 0 and not redirects:
         if accept_local.number:
             return [SourceCheck(None, "accept_local lets any source pass", accept_local.text, accept_local.sources, doubts)]
-        if packet.source in routing.own:
+        if not is_custom and packet.source in routing.own:
             text = f"the source {packet.source} is an address of this host, and accept_local is off on {interface}"
             return [SourceCheck(Fate.MARTIAN_SOURCE, text, accept_local.text, accept_local.sources, doubts)]
-        text = f"rp_filter is 0 for {interface}: any source passes"
-        return [SourceCheck(None, text, effective.text, effective.sources, doubts)]
+        if not is_custom:
+            text = f"rp_filter is 0 for {interface}: any source passes"
+            return [SourceCheck(None, text, effective.text, effective.sources, doubts)]
     outcomes = []
     for reverse in _reverse(packet, routing, settings, out_interface):
         mine = (*doubts, *reverse.doubts)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tcpwhy.path.engine import Engine
 from tcpwhy.path.own_source import source_towards
 from tcpwhy.path.packet import Packet
-from tcpwhy.path.trace import Doubt, Fate, Stage, Trace, Walk
+from tcpwhy.path.trace import Doubt, Fate, Stage, Step, Trace, Walk
 from tcpwhy.path.way import Binding, Ending, inverted, tuple_of
 from tcpwhy.tables.host import HostTables
 
@@ -86,16 +86,31 @@ def _conclude(packet: Packet, endings: Sequence[Ending]) -> Trace:
         first = endings[0]
         ends = tuple(dict.fromkeys(ending.way.packet for ending in endings))
         doubts = _doubts(endings) if first.fate is Fate.UNKNOWN else ()
-        return Trace(packet, first.way.packet, first.fate, first.way.steps, doubts, (first.fate,), first.answer, ends)
+        return Trace(packet, first.way.packet, first.fate, _steps(endings), doubts, (first.fate,), first.answer, ends)
     alternatives = []
     for fate in fates:
         members = [ending for ending in endings if ending.fate is fate]
         first = members[0]
         ends = tuple(dict.fromkeys(ending.way.packet for ending in members))
-        alternatives.append(Trace(packet, first.way.packet, fate, first.way.steps, first.way.doubts, (fate,), first.answer, ends))
+        alternatives.append(Trace(packet, first.way.packet, fate, _steps(members), first.way.doubts, (fate,), first.answer, ends))
     first = endings[0]
     relevant = _relevant(endings)
     return Trace(packet, first.way.packet, Fate.UNKNOWN, first.way.steps, relevant, tuple(fates), None, (), tuple(alternatives))
+
+
+def _steps(endings: Sequence[Ending]) -> tuple[Step, ...]:
+    """The steps of the first way; where rules of several ways may have ended the packet alike, one more step names all of them."""
+    first = endings[0]
+    if first.fate not in (Fate.DROPPED_BY_RULE, Fate.REJECTED_BY_RULE):
+        return first.way.steps
+    last = {ending.way.steps[-1].sources: ending.way.steps[-1] for ending in endings if ending.way.steps}
+    if len(last) < 2:
+        return first.way.steps
+    named = " or ".join(dict.fromkeys(f"`{step.rule}`" for step in last.values() if step.rule))
+    sources = tuple(source for step in last.values() for source in step.sources)
+    text = f"which of several rules ends it cannot be told: {named}"
+    packet = first.way.packet
+    return (*first.way.steps, Step(Stage.END, first.way.steps[-1].hook, text, sources, "", packet, packet))
 
 
 def _doubts(endings: Sequence[Ending]) -> tuple[Doubt, ...]:

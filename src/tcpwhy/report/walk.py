@@ -86,6 +86,8 @@ class WalkReport(msgspec.Struct, frozen=True, kw_only=True):
     forward: TraceReport
     reverse: TraceReport | None
     proposed: Change | None = None
+    notes: tuple[str, ...] = ()
+    """What of the state could not be read or understood."""
 
 
 def described(packet: Packet) -> str:
@@ -93,13 +95,16 @@ def described(packet: Packet) -> str:
     return f"{f'in {packet.in_interface}' if packet.in_interface else 'out'}: {packet}"
 
 
-def report_walk(vantage_point: str, walk: Walk, proposed: Walk | None = None, changes: Sequence[str] = ()) -> WalkReport:
+def report_walk(
+    vantage_point: str, walk: Walk, proposed: Walk | None = None, changes: Sequence[str] = (), notes: Sequence[str] = ()
+) -> WalkReport:
     """The walk as data; with `proposed`, the walk after the changes beside it."""
     change = None
     if proposed is not None:
         differs = _fates(walk) != _fates(proposed)
         change = Change(tuple(changes), _trace(proposed.forward), _optional(proposed.reverse), differs)
-    return WalkReport(vantage_point=vantage_point, forward=_trace(walk.forward), reverse=_optional(walk.reverse), proposed=change)
+    return WalkReport(vantage_point=vantage_point, forward=_trace(walk.forward), reverse=_optional(walk.reverse), proposed=change,
+                      notes=tuple(notes))  # fmt: skip
 
 
 def _fates(walk: Walk) -> tuple[object, ...]:

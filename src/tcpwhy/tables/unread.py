@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tcpwhy.evidence.source import Source
+from tcpwhy.evidence.source import Source, plain_text
 
 MOST_KEPT = 200
 """Unread pieces kept of one file; all are counted."""
@@ -29,6 +29,16 @@ class UnreadFile:
     count: int
     """Pieces, at least: of those beyond MOST_KEPT it is not told whether two tables mean the same one."""
     first: Unread
+
+    @property
+    def note(self) -> str:
+        """One line: the file, how much of it, and the first of it."""
+        first = self.first
+        where = "" if first.source.line is None else f"line {first.source.line}"
+        shown = f"`{first.text.strip()[:120]}`" if first.text.strip() else ""
+        many = "1 piece was" if self.count == 1 else f"{self.count} pieces were"
+        begin = " ".join(part for part in ("the first is" if self.count > 1 else "", where, shown) if part)
+        return f"{plain_text(self.file)}: {many} not understood; {begin}{': ' if begin else ''}{first.because}"
 
 
 @dataclasses.dataclass(slots=True)
