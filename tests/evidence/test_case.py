@@ -128,6 +128,21 @@ def test_one_name_in_two_folders(tmp_path: Path) -> None:
         assert told(evidence) == {"x.pcap": ["x.pcap"], "x.pcapng": ["x.pcapng"]}
 
 
+def test_a_state_folder_given_by_itself(tmp_path: Path) -> None:
+    make(tmp_path, {"rs1/state/ss-tcp.txt": "", "rs1/eth0.pcap": pcap(1), "old/rs1/state/ss-tcp.txt": "", "lb/state/host.json": "{}"})
+    rs1, old, lb = (str(tmp_path / name / "state") for name in ("rs1", "old/rs1", "lb"))
+    with open_evidence([rs1]) as evidence:
+        assert told(evidence) == {"rs1": ["state"]}
+        state = evidence.vantage_points[0].state
+        assert state is not None
+        assert state.source("ss-tcp.txt").file == "ss-tcp.txt"
+    with open_evidence([rs1, f"director={lb}"]) as evidence:
+        assert told(evidence) == {"director": ["state"], "rs1": ["state"]}
+    with open_evidence([rs1, old]) as evidence:
+        assert told(evidence) == {"rs1": ["state"]}
+        assert any("old/rs1/state is another state of rs1; passed over" in note for note in evidence.notes)
+
+
 def test_folders_with_a_state_of_their_own(tmp_path: Path) -> None:
     make(
         tmp_path,

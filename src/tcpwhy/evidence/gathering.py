@@ -50,11 +50,13 @@ class Gathering:
     # Arguments
 
     def add_argument(self, argument: str) -> None:
-        """A case folder, a capture, a log or an archive, perhaps as `name=path`. Raises EvidenceError."""
+        """A case folder, a state folder, a capture, a log or an archive, perhaps as `name=path`. Raises EvidenceError."""
         name, text = split_argument(argument)
         path = self._regular(text, argument)
         if path.is_dir():
-            if name is not None:
+            if path.name == STATE and any((path / state_file).is_file() for state_file in STATE_FILES):
+                self._add_state(path, name or path.parent.name or STATE)
+            elif name is not None:
                 self._add_tree(path, name)
             else:
                 self._add_case(path, _folder_name(path))
@@ -188,6 +190,14 @@ class Gathering:
                 self._add_tree(entry, f"{name}/{entry.relative_to(folder).as_posix()}")
             elif self._enter(entry):
                 pending += reversed(self._entries(entry))
+
+    def _add_state(self, folder: Path, name: str) -> None:
+        """A host's state folder that was given by itself; the host is named by the folder around it."""
+        point = self._point(name)
+        if point.state is None:
+            point.state = self._state(point, {file: folder / file for file in _names(folder)})
+        else:
+            self.notes.append(f"{self._show(folder)} is another state of {point.name}; passed over")
 
     def _take_state(self, folder: Path, point: VantagePoint, folders: set[str]) -> None:
         if STATE in folders and point.state is None:
