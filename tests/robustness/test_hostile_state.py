@@ -9,6 +9,8 @@ import pytest
 
 from tcpwhy.evidence.single_state import open_state
 from tcpwhy.evidence.state import STATE_FILES
+from tcpwhy.path import parse_packet, walk
+from tcpwhy.path.trace import Fate
 from tcpwhy.tables.host import HostTables
 from tcpwhy.tables.unread import MOST_KEPT
 
@@ -94,3 +96,18 @@ def test_linear_time(tmp_path: Path, name: str, make: Callable[[int], str]) -> N
     assert time.process_time() - begun < SECONDS
     if "spaces" not in name and name != "nft-ruleset.txt":
         assert host.unread_files()
+
+
+def test_chains_that_double_at_each_jump(tmp_path: Path) -> None:
+    deep = 40
+    chains = "".join(f":C{number} - [0:0]\n" for number in range(deep + 1))
+    jumps = "".join(f"-A C{number} -j C{number + 1}\n" * 2 for number in range(deep))
+    rules = f"*filter\n:INPUT ACCEPT [0:0]\n{chains}-A INPUT -j C0\n{jumps}COMMIT\n"
+    begun = time.process_time()
+    host = read_all(
+        tmp_path, {"iptables-save.txt": rules, "ip-addr.json": '[{"ifname":"e","addr_info":[{"local":"10.0.0.1","prefixlen":8}]}]'}
+    )
+    fate = walk(host, parse_packet("in e: tcp 10.0.0.2:40000 > 10.0.0.1:80 S")).forward
+    assert time.process_time() - begun < SECONDS
+    assert fate.fate is Fate.UNKNOWN
+    assert any("rules would have to be tried" in doubt.because for one in fate.alternatives for doubt in one.doubts)

@@ -21,6 +21,8 @@ MOST_TESTED = 200_000
 
 DEEPEST = 64
 """Chains inside each other; iptables-nft allows 16 (NFT_JUMP_STACK_SIZE), legacy as many as the ruleset has."""
+JUMP_COSTS = 20
+"""Rules that a jump counts as: chains that each jump twice to the next are walked more often than there are rules."""
 
 MOST_MARKS = 8
 """Values that are tried for a mark that is not known."""
@@ -174,6 +176,7 @@ class _Walker:
             return self._unknown_effect(rule, way, "the chains jump in a circle, which the kernel refuses")
         if len(path) >= DEEPEST:
             return self._unknown_effect(rule, way, f"more than {DEEPEST} chains lie inside each other")
+        self.tested += JUMP_COSTS
         word = "goes" if rule.is_goto else "jumps"
         entry = way.go(self._step(rule, way.packet, way.packet, path, f"{word} to chain {chain.name}"))
         inner = self._chain(chain, entry, (*path, chain.name))
