@@ -39,6 +39,14 @@ def test_a_change_is_walked_too(tmp_path: Path) -> None:
     assert "the change turns reverse-path-filter into accepted" in helps.stdout
 
 
+def test_a_setting_that_the_host_was_not_seen_to_have_is_named(tmp_path: Path) -> None:
+    host(tmp_path / "rs1/state")
+    done = path(str(tmp_path / "rs1"), SYN, "--with", "sysctl net.ipv4.conf.tunl00.rp_filter=0")
+    assert done.returncode == 0
+    assert done.stderr == "--with: net.ipv4.conf.tunl00.rp_filter is none of the settings that were collected; its name is taken as it is\n"
+    assert path(str(tmp_path / "rs1"), SYN, "--with", "sysctl net/ipv4/conf/eth0/rp_filter=0").stderr == ""
+
+
 def test_the_json_is_valid_and_the_same_again(tmp_path: Path) -> None:
     host(tmp_path / "rs1/state")
     words = (str(tmp_path), SYN, "--vantage", "rs1", "--json", "--with", "sysctl net.ipv4.ip_forward=0")

@@ -34,7 +34,7 @@ def command(
     it hangs. Exit status 3: part of the state could not be read or understood; what, is said on standard error and in the JSON.
     """
     from tcpwhy.evidence import open_state
-    from tcpwhy.path import parse_packet, walk, with_changes
+    from tcpwhy.path import parse_packet, unlisted_settings, walk, with_changes
     from tcpwhy.report.json import encode_json
     from tcpwhy.report.walk import render_walk, report_walk
     from tcpwhy.tables.host import HostTables
@@ -48,6 +48,8 @@ def command(
         notes = (*opened.notes, *(found.note for found in host.unread_files()))
         for note in notes:
             warn(note)
+        for key in unlisted_settings(host, changes):
+            warn(f"--with: {key} is none of the settings that were collected; its name is taken as it is")
     if as_json:
         write_answer(encode_json(report_walk(opened.vantage_point, walked, proposed, changes, notes)).decode())
     else:

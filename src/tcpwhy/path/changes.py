@@ -55,6 +55,14 @@ def with_changes(host: HostTables, changes: Sequence[str]) -> HostTables:
     return changed
 
 
+def unlisted_settings(host: HostTables, changes: Sequence[str]) -> list[str]:
+    """The keys that changes set and that were not collected of the host, although settings were: misspelt, or of no such interface."""
+    if host.sysctls is None:
+        return []
+    keys = [_canonical(found.group(1)) for change in changes if (found := _SYSCTL.fullmatch(change.strip()))]
+    return [key for key in keys if key not in host.sysctls.settings and key not in host.sysctls.unreadable]
+
+
 def _set(host: HostTables, key: str, value: str) -> None:
     """One key; the forwarding switches reach every interface (net/ipv4/devinet.c inet_forward_change)."""
     key = _canonical(key)
