@@ -67,10 +67,18 @@ def test_loose_mode_with_a_route_elsewhere_is_not_accused(tmp_path: Path) -> Non
     assert all(confidence == "possible" for _, confidence in verdicts(told))
 
 
-def test_a_route_back_by_the_same_interface_is_not_accused(tmp_path: Path) -> None:
-    routes = [*ROUTES, {"dst": "default", "gateway": "10.0.0.254", "dev": "eth0"}]
-    told = report(case(tmp_path, {"ip-route.json": routes, "nft-ruleset.json": '{"nftables": []}'}, STRICT))
+def test_a_route_back_by_the_same_interface_is_ruled_out_by_the_counter_and_else_told_as_what_packets_deny(tmp_path: Path) -> None:
+    files: dict[str, object] = {
+        "ip-route.json": [*ROUTES, {"dst": "default", "gateway": "10.0.0.254", "dev": "eth0"}],
+        "nft-ruleset.json": '{"nftables": []}',
+    }
+    told = report(case(tmp_path / "without", files, STRICT))
+    finding = next(one for one in told.findings if one.cause == "reverse-path-filter")
+    assert finding.confidence == "possible"
+    assert "which the packets deny" in finding.explanation
+    told = report(case(tmp_path / "with", {**files, "nstat.txt": "#kernel\nTcpExtIPReversePathFilter 0 0.0\n"}, STRICT))
     assert "reverse-path-filter" not in {cause for cause, _ in verdicts(told)}
+    assert all(confidence == "possible" for _, confidence in verdicts(told))
 
 
 def test_without_a_state_it_is_possible_and_names_what_to_collect(tmp_path: Path) -> None:
