@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from tcpwhy.causes._ends import deciding
+from tcpwhy.causes._ends import PASSED_ON, deciding
 from tcpwhy.causes._stops import Stop, end_of, stops
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection
@@ -42,6 +42,8 @@ def examine_by_state(
         doubts = doubts_of(last)
         return Open(f"{because}; the state of {last.place} does not tell: {doubts}", (f"{COLLECT} on {last.place}, as root",),
                     packet_exhibits(connection, last), last.place)  # fmt: skip
+    if last is not None and last.is_seen and last.cause is None and last.fate not in (*PASSED_ON, Fate.ACCEPTED, Fate.UNKNOWN):
+        return Open(f"{because}; {told(last)}", (collect,), (*packet_exhibits(connection, last), *state_exhibits(last)), last.place)
     if last is not None and last.fate is Fate.ACCEPTED and last.is_seen:
         # The packets show no answer, or another one: the state, or something between its lines, is not what it was then.
         text = f"{because}; by the state of {last.place} it comes to a socket ({end_told(last)}), which the packets deny"

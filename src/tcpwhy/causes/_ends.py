@@ -23,9 +23,12 @@ PASSED_ON = frozenset({Fate.FORWARDED, Fate.SENT})
 
 
 def deciding(trace: Trace) -> Step | None:
-    """The step that decided: the last one that rests on something; of a packet that met no socket, that one."""
+    """The step that decided: the last that rests on something; where no socket was met, that one; for another host, its route."""
     if trace.fate is Fate.REFUSED:
         return trace.last
+    if trace.fate in NOT_FOR_HERE:
+        routed = [step for step in trace.steps if step.stage is Stage.ROUTE]
+        return routed[-1] if routed else trace.last
     return next((step for step in reversed(trace.steps) if step.sources or step.rule), trace.last)
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PASSES = frozenset((Fate.ACCEPTED, Fate.FORWARDED, Fate.SENT))
 """Ends after which the packet is where it should be, or on its way there."""
 
+PROTOCOL_NAMES = {"ipip": "ipencap", "ipv6": "ipv6"}
+"""As /etc/protocols, and so iptables, names IP protocols 4 and 41."""
+
 COMES_BACK = frozenset((Fate.SENT, Fate.FORWARDED, Fate.ACCEPTED))
 """Ends of an answer that is on its way to who asked."""
 
@@ -68,12 +71,16 @@ def past_the_end(stop: Stop) -> tuple[str, ...]:
                 f"to make it last: `{setting.replace('=', ' = ')}` in a file of /etc/sysctl.d/")  # fmt: skip
     if step is None or step.stage is not Stage.POLICY:
         return (f"on {stop.place}: mend the route, the setting or the rule that ends it there",)
-    port = stop.server_port
-    way = "--sport" if stop.is_answer or not stop.arrival.segment.opens else "--dport"
+    packet, port = step.before, stop.server_port
+    if packet.protocol == "tcp":
+        match = f"-p tcp {'--sport' if stop.is_answer or not stop.arrival.segment.opens else '--dport'} {port}"
+    else:
+        match = f"-p {PROTOCOL_NAMES.get(packet.protocol, packet.protocol)} -s {packet.source}"
     if any("iptables" in source.file for source in step.sources):
-        program = "ip6tables" if step.before.version == 6 else "iptables"
-        return (f"on {stop.place}: accept it before the chain ends, such as `{program} -I {step.hook} -p tcp {way} {port} -j ACCEPT`",)
-    return (f"on {stop.place}: accept tcp {way[2:]} {port} before the chain ends ({step.text})",)
+        program = "ip6tables" if packet.version == 6 else "iptables"
+        command = f"such as `{program} -I {step.hook} {match} -j ACCEPT`, which no walk has tried"
+        return (f"on {stop.place}: accept {packet} before the chain ends, {command}",)
+    return (f"on {stop.place}: accept {packet} before the chain ends ({step.text})",)
 
 
 def without_rule(stop: Stop, rule: NamedRule) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ Not to be taken for.  synack-lost: there the SYN arrives and the answer is lost.
 from __future__ import annotations
 
 from tcpwhy.causes._by_state import COLLECT, end_told, found_at, packet_exhibits, state_exhibits, told
+from tcpwhy.causes._ends import deciding
 from tcpwhy.causes._remedies import past_the_end, without_rule
 from tcpwhy.causes._stops import Stop, end_of, stops
 from tcpwhy.causes._verdict import Found, Open, RuledOut, Verdict, exhibit
@@ -119,12 +120,19 @@ def _inside(connection: Connection, stop: Stop) -> Verdict:
     """The SYN comes to a host whose rule, or route, drops it: the walk names it."""
     rule = stop.rule
     what = f"its rule {rule.described()} drops it" if rule is not None else told(stop)
+    step = deciding(stop.trace)
+    carrier = step.before if step is not None and step.before.encapsulated is not None else None
+    name = f"the SYN for {connection.server}" + (
+        f" with the tunnel's packet {carrier.source} > {carrier.destination} around it" if carrier else ""
+    )
     return found_at(
         ID,
         connection,
         stop,
-        statement=f"{stop.place} drops the SYN for {connection.server}: " + (f"`{rule.text}`" if rule is not None else end_told(stop)),
-        explanation=f"{connection.client} sent its SYN {len(connection.syns)} times. It comes to {stop.place}, and {what}.",
+        statement=f"{stop.place} drops {name}: " + (f"`{rule.text}`" if rule is not None else end_told(stop)),
+        explanation=f"{connection.client} sent its SYN {len(connection.syns)} times. It comes to {stop.place}"
+        + (f" inside {carrier.protocol}, {carrier.source} > {carrier.destination}" if carrier else "")
+        + f", and {what}.",
         exhibits=(*packet_exhibits(connection, stop, "comes in; nothing of it goes on"), *state_exhibits(stop)),
         fix=(without_rule(stop, rule) if rule is not None else past_the_end(stop)),
     )

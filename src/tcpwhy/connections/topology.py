@@ -123,7 +123,11 @@ def server_ttls(db: duckdb.DuckDBPyConnection, names: Sequence[str]) -> dict[tup
         db,
         """
         SELECT vantage, server_ip, list(DISTINCT server_ttl_min) || list(DISTINCT server_ttl_max) FROM flow
-        WHERE server_syn_acks > 0 AND server_resets = 0 AND server_ttl_max > 0 GROUP BY ALL ORDER BY ALL
+        WHERE server_syn_acks > 0 AND server_resets = 0 AND server_ttl_max > 0
+            -- What a host redirects to itself answers in the server's name, and with its own TTL.
+            AND id NOT IN (SELECT x FROM pair WHERE basis = 'numbers of a redirect')
+            AND id NOT IN (SELECT y FROM pair WHERE basis = 'numbers of a redirect')
+        GROUP BY ALL ORDER BY ALL
         """,
     )
     return {(names[vantage], ip): frozenset(ttls) for vantage, ip, ttls in rows}
