@@ -37,6 +37,21 @@ def test_pipes_and_loops_do_not_hang(case: Path) -> None:
         assert name in told
 
 
+def test_what_is_no_regular_file_in_a_state_is_told(case: Path) -> None:
+    state = case / "gateway" / "state"
+    (state / "ip-route.json").mkdir(parents=True)
+    os.mkfifo(state / "nstat.txt")
+    (state / "sysctl.txt").symlink_to("/dev/zero")
+    (state / "ss-tcp.txt").symlink_to("ss-tcp.txt")
+    (state / "conntrack.txt").write_text("")
+    with open_case(str(case), index=False) as opened:
+        opened.diagnosis()
+        losses = " ".join(opened.evidence.losses)
+    for name in ("ip-route.json", "nstat.txt", "sysctl.txt", "ss-tcp.txt"):
+        assert f"gateway/state/{name} is no regular file" in losses
+    assert "conntrack.txt" not in losses
+
+
 def test_a_device_is_refused() -> None:
     with pytest.raises(CaseError, match="device"):
         open_case("/dev/zero", index=False)

@@ -105,7 +105,11 @@ def test_chains_that_double_at_each_jump(tmp_path: Path) -> None:
     rules = f"*filter\n:INPUT ACCEPT [0:0]\n{chains}-A INPUT -j C0\n{jumps}COMMIT\n"
     begun = time.process_time()
     host = read_all(
-        tmp_path, {"iptables-save.txt": rules, "ip-addr.json": '[{"ifname":"e","addr_info":[{"local":"10.0.0.1","prefixlen":8}]}]'}
+        tmp_path,
+        {
+            "iptables-save.txt": rules,
+            "ip-addr.json": '[{"ifname":"e","ifindex":2,"flags":["UP"],"addr_info":[{"local":"10.0.0.1","prefixlen":8}]}]',
+        },
     )
     fate = walk(host, parse_packet("in e: tcp 10.0.0.2:40000 > 10.0.0.1:80 S")).forward
     assert time.process_time() - begun < SECONDS

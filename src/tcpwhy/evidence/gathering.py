@@ -195,15 +195,15 @@ class Gathering:
         """A host's state folder that was given by itself; the host is named by the folder around it."""
         point = self._point(name)
         if point.state is None:
-            point.state = self._state(point, {file: folder / file for file in _names(folder)})
+            point.state = self._state(point, self._state_files(folder))
         else:
             self.notes.append(f"{self._show(folder)} is another state of {point.name}; passed over")
 
     def _take_state(self, folder: Path, point: VantagePoint, folders: set[str]) -> None:
         if STATE in folders and point.state is None:
-            point.state = self._state(point, {name: folder / STATE / name for name in _names(folder / STATE)})
+            point.state = self._state(point, self._state_files(folder / STATE))
         if STATE_BEFORE in folders and point.state_before is None:
-            point.state_before = self._state(point, {name: folder / STATE_BEFORE / name for name in _names(folder / STATE_BEFORE)})
+            point.state_before = self._state(point, self._state_files(folder / STATE_BEFORE))
         if SOS in folders and point.state is None:
             self._sosreports.append(folder)
             report = read_sosreport(folder)
@@ -211,6 +211,25 @@ class Gathering:
             point.notes += [f"{name} was not collected: {reason}" for name, reason in report.host.failed]
             if _is_folder(folder / SOS / "networking" / "namespaces"):
                 point.notes.append("a sosreport: the state of the host itself is read, that of its network namespaces is not")
+
+    def _state_files(self, folder: Path) -> dict[str, Path]:
+        """The regular files by name; a pipe, a device or a dead link where a state file should be is a loss."""
+        try:
+            entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        except OSError as error:
+            self.losses.append(f"{self._show(folder)} cannot be read ({error.strerror or error})")
+            return {}
+        files: dict[str, Path] = {}
+        for entry in entries:
+            try:
+                is_regular = entry.is_file()
+            except OSError:  # a link that leads to itself
+                is_regular = False
+            if is_regular:
+                files[entry.name] = entry
+            elif entry.name in STATE_FILES:
+                self.losses.append(f"{self._show(entry)} is no regular file; passed over")
+        return files
 
     def _state(self, point: VantagePoint, files: dict[str, Path], host: Host | None = None) -> State:
         known = {name: path for name, path in files.items() if name in STATE_FILES}
@@ -370,13 +389,6 @@ def _article(kind: str) -> str:
 
 def _folder_name(folder: Path) -> str:
     return folder.name or "case"
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return sorted(entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
-    except OSError:
-        return []
 
 
 def _is_folder(path: Path) -> bool:
