@@ -256,6 +256,25 @@ class TestBalancing:
         assert forward(tmp_path, f"in eth0: tcp {CLIENT} > 10.0.0.9:80 S", self.files("-g", 0)).fate is Fate.NO_REAL_SERVER
         assert forward(tmp_path, f"in eth0: tcp {CLIENT} > 10.0.0.9:80 A", self.files("-g")).fate is Fate.REFUSED
 
+    @pytest.mark.parametrize(("flag", "end"), [
+        ("-m", "tcp 10.0.0.1:4000 > 10.1.0.5:80 S"), ("-i", "ipip 10.1.0.1 > 10.1.0.5 ( tcp 10.0.0.1:4000 > 10.0.0.9:80 S )"),
+    ])  # fmt: skip
+    def test_an_own_client_is_sent_on_by_the_wire(self, tmp_path: Path, flag: str, end: str) -> None:
+        trace = forward(tmp_path, "out: tcp 10.0.0.1:4000 > 10.0.0.9:80 S", self.files(flag))
+        assert (trace.fate, str(trace.end), trace.end.out_interface) == (Fate.SENT, end, "eth1")
+
+    def test_a_mark_sends_direct_routing_back_to_the_director(self, tmp_path: Path) -> None:
+        rules = "*mangle\n:OUTPUT ACCEPT [0:0]\n[1:60] -A OUTPUT -j MARK --set-xmark 0x1/0xffffffff\nCOMMIT\n"
+        files = {**self.files("-g"), "iptables-save.txt": rules}
+        trace = forward(tmp_path, f"in eth0: tcp {CLIENT} > 10.0.0.9:80 S", files)
+        assert trace.fate is Fate.ACCEPTED  # by a socket of the director
+        assert any(step.text == "comes back by lo" for step in trace.steps)
+
+    def test_a_real_server_on_the_director_gets_its_own_port(self, tmp_path: Path) -> None:
+        files: dict[str, object] = {"ipvsadm-rules.txt": "-A -t 10.0.0.9:80 -s rr\n-a -t 10.0.0.9:80 -r 10.0.0.1:8081 -m -w 1\n"}
+        trace = forward(tmp_path, f"in eth0: tcp {CLIENT} > 10.0.0.9:80 S", files)
+        assert str(trace.end) == f"tcp {CLIENT} > 10.0.0.1:8081 S"
+
     def test_a_vip_that_is_not_local_is_never_scheduled(self, tmp_path: Path) -> None:
         files = {"ipvsadm-rules.txt": "-A -t 10.1.0.200:80 -s rr\n-a -t 10.1.0.200:80 -r 10.1.0.5:80 -g -w 1\n"}
         assert forward(tmp_path, f"in eth0: tcp {CLIENT} > 10.1.0.200:80 S", dict(files)).fate is Fate.FORWARDED

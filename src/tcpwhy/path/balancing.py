@@ -85,7 +85,10 @@ class Balancing:
         except ValueError:
             return [Ending(way.step(Stage.IPVS, f"{server.ip} is no address"), Fate.UNKNOWN)]
         if server.method == "LOCAL" or self._is_local(real):
-            return [way.step(Stage.IPVS, "the real server is the director itself", sources=(server.source,))]
+            text = "the real server is the director itself"
+            if server.method == "NAT":
+                packet = dataclasses.replace(packet, destination=real, destination_port=server.port or packet.destination_port)
+            return [dataclasses.replace(way.step(Stage.IPVS, text, sources=(server.source,), packet=packet), is_balanced=True)]
         if not self.settings.get("net.ipv4.vs.conntrack").number:
             # ip_vs_notrack: rules that look at conntrack's state do not see the connection.
             packet = dataclasses.replace(packet, ct_state="UNTRACKED", ct_is_tracked=False)

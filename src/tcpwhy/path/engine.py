@@ -269,7 +269,10 @@ class Engine:
         return self._each(self.netfilter.run("OUTPUT", way, reroute=self._reroute), lambda one: self._leave(one, Fate.SENT))
 
     def _send_on(self, way: Way, how: str) -> list[Onward]:
-        """What IPVS sends: routed, then OUTPUT and POSTROUTING, never FORWARD (ip_vs_xmit.c ip_vs_send_or_cont)."""
+        """What IPVS sends: routed, then OUTPUT and POSTROUTING, never FORWARD (ip_vs_xmit.c ip_vs_send_or_cont).
+
+        A rule of OUTPUT that changes its mark has it routed anew, by its own destination: of DR that is the director's own address.
+        """
         packet = way.packet
         towards = way.gateway if how == "DR" and way.gateway is not None else packet.destination
         query = Query(destination=towards, in_interface=LOOPBACK, mark=packet.mark, dscp=packet.dscp)
@@ -287,14 +290,10 @@ class Engine:
                     # The outside has the director's own address towards the real server (ip_vs_xmit.c __ip_vs_get_out_rt).
                     source = source_towards(self.host, packet.destination) or packet.source
                     one = dataclasses.replace(one, packet=dataclasses.replace(one.packet, source=source))
-                bound = dataclasses.replace(one, destination_bound=True)
-                results += self._each(self._balanced_output(bound), lambda passed: self._leave(passed, Fate.SENT))
+                sent = dataclasses.replace(one, destination_bound=True, is_balanced=True, is_local=False)
+                passed = self.netfilter.run("OUTPUT", sent, on_loopback=True, reroute=self._reroute)
+                results += self._each(passed, lambda through: self._leave(through, Fate.SENT))
         return results
-
-    def _balanced_output(self, way: Way) -> list[Onward]:
-        """OUTPUT of a packet that IPVS has taken: its own hooks let it pass (skb->ipvs_property)."""
-        plain = Netfilter(self.host, self.version, self.tracking, self._around)
-        return plain.run("OUTPUT", way, on_loopback=True)
 
     def _leave(self, way: Way, fate: Fate) -> list[Onward]:
         """POSTROUTING, and the wire; or lo, and in again."""

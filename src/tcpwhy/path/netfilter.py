@@ -187,6 +187,8 @@ class Netfilter:
             # What OUTPUT has tracked keeps its entry on lo (nf_conntrack_in: previously seen).
             return [way] if on_loopback else [*self.tracking.begin(way)]
         if entry.kind == "ipvs":
+            if way.is_balanced:
+                return [way]
             function = next(function for priority, function in self._balance[hook] if priority == entry.priority)
             return function(way)
         if entry.kind == "nat":

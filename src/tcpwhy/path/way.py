@@ -56,6 +56,8 @@ class Way:
     """In OUTPUT, where a rule's change found another route: rules of this hook still see the first (nf_hook_state.out)."""
     is_local: bool = False
     """An own packet of the host for the host itself: it goes by lo."""
+    is_balanced: bool = False
+    """IPVS has sent it on, and lets it pass from then on (skb->ipvs_property)."""
 
     def step(
         self,
