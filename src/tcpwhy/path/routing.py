@@ -19,6 +19,8 @@ DEFAULT_TABLES = ("local", "main", "default")
 
 ERRORS = frozenset({"blackhole", "unreachable", "prohibit"})
 MOST_ANSWERS = 8
+DEEPEST = 64
+"""Rules that cannot be told, one after the other, that are followed both ways."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +122,11 @@ class Routing:
             return [self._without_routes(query)]
         found: list[Answer] = []
         self._follow(self._rule_list(), 0, query, (), found, 0)
-        return found[:MOST_ANSWERS] or [self._nothing(())]
+        if len(found) > MOST_ANSWERS:
+            # What lies beyond may be anything: nothing of it may be lost in silence.
+            doubt = Doubt(None, "ip rule", f"more than {MOST_ANSWERS} answers are possible", "the rest is not followed")
+            return [*found[: MOST_ANSWERS - 1], Answer("unknown", None, None, (doubt,))]
+        return found or [self._nothing(())]
 
     def type_of(self, address: Address, interface: str = "") -> str | None:
         """LOCAL, UNICAST, BROADCAST, MULTICAST, … of an address (net/ipv4/devinet.c inet_dev_addr_type); None where it is not known."""
@@ -166,7 +172,11 @@ class Routing:
     ) -> None:
         """Goes through the rules from number `at`; both ways where a rule cannot be told."""
         while at < len(rules):
-            if len(found) >= MOST_ANSWERS or depth > 2 * len(rules) + 8:
+            if len(found) > MOST_ANSWERS:
+                return
+            if depth > DEEPEST:
+                doubt = Doubt(None, "ip rule", f"more than {DEEPEST} rules one after the other cannot be told", "the rest is not followed")
+                found.append(Answer("unknown", None, None, (*doubts, doubt)))
                 return
             rule = rules[at]
             at += 1

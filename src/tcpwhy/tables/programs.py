@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -11,6 +12,8 @@ from tcpwhy.evidence.state import State
 from tcpwhy.tables.unread import UnreadPieces
 
 FILE = "bpf-net.txt"
+
+MOST_AT = 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,8 +36,9 @@ class Programs:
     unread: UnreadPieces = dataclasses.field(default_factory=UnreadPieces)
 
     def at(self, interface: str, *hooks: str) -> list[Program]:
-        """Those of an interface at one of these hooks."""
-        return [program for program in self.programs if program.interface == interface and program.hook in hooks]
+        """Those of an interface at one of these hooks, the first MOST_AT: one alone leaves open what becomes of a packet."""
+        found = (program for program in self.programs if program.interface == interface and program.hook in hooks)
+        return list(itertools.islice(found, MOST_AT))
 
     @property
     def connect_hooks(self) -> list[Program]:
