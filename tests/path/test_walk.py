@@ -236,6 +236,13 @@ COMMIT
         assert [str(source) for source in dropped.steps[-1].sources] == ["rs1/state/iptables-save.txt:2"]
 
 
+def test_of_network_zero_only_the_first_address_is_a_broadcast(tmp_path: Path) -> None:
+    rules = "*raw\n:PREROUTING ACCEPT [0:0]\n[1:60] -A PREROUTING -m addrtype --src-type BROADCAST -j DROP\nCOMMIT\n"
+    files: dict[str, object] = {"iptables-save.txt": rules}
+    assert forward(tmp_path, "in eth0: tcp 0.0.0.0:4000 > 10.0.0.1:80 S", files).fate is Fate.DROPPED_BY_RULE
+    assert forward(tmp_path / "other", "in eth0: tcp 0.1.2.3:4000 > 10.0.0.1:80 S", files).fate is not Fate.DROPPED_BY_RULE
+
+
 class TestBalancing:
     def files(self, flag: str, weight: int = 1) -> dict[str, object]:
         return {"ipvsadm-rules.txt": f"-A -t 10.0.0.9:80 -s rr\n-a -t 10.0.0.9:80 -r 10.1.0.5:80 {flag} -w {weight}\n",

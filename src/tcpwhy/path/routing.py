@@ -132,7 +132,7 @@ class Routing:
         """LOCAL, UNICAST, BROADCAST, MULTICAST, … of an address (net/ipv4/devinet.c inet_dev_addr_type); None where it is not known."""
         if address.is_multicast:
             return "MULTICAST"
-        if self.version == 4 and (int(address) == 0xFFFFFFFF or int(address) >> 24 == 0):
+        if self.version == 4 and int(address) in (0, 0xFFFFFFFF):  # of 0/8 only the first since Linux 5.3 (ipv4_is_zeronet)
             return "BROADCAST"
         if self.routes is None or "local" not in self._by_table:
             if self.host.addresses is None:
