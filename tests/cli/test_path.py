@@ -84,3 +84,13 @@ def test_what_cannot_be_used_is_told_in_a_line(tmp_path: Path, words: tuple[str,
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_diagnose_ends_alike_where_a_state_is_not_understood(tmp_path: Path) -> None:
+    host(tmp_path / "well/rs1/state")
+    host(tmp_path / "odd/rs1/state", {"iptables-save.txt": "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m strange -j DROP\nCOMMIT\n"})
+    statuses = [
+        subprocess.run([TCPWHY, "diagnose", tmp_path / name, "--no-index"], capture_output=True, check=False).returncode
+        for name in ("well", "odd")
+    ]
+    assert statuses == [0, 3]

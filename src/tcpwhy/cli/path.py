@@ -45,7 +45,8 @@ def command(
         changes = (*with_, *(f"without {rule}" for rule in without))
         walked = walk(host, described)
         proposed = walk(with_changes(host, changes), described) if changes else None
-        notes = (*opened.notes, *(found.note for found in host.unread_files()))
+        unread = [found.note for found in host.unread_files()]
+        notes = (*opened.notes, *unread)
         for note in notes:
             warn(note)
         for key in unlisted_settings(host, changes):
@@ -54,4 +55,4 @@ def command(
         write_answer(encode_json(report_walk(opened.vantage_point, walked, proposed, changes, notes)).decode())
     else:
         write_answer(render_walk(walked, proposed, changes, width=text_width(), paint=paint_for(color)))
-    return INCOMPLETE if notes else OK
+    return INCOMPLETE if unread or opened.has_losses else OK

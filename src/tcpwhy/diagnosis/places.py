@@ -28,6 +28,7 @@ def report_places(case: Case, assembly: Assembly | None) -> tuple[list[VantagePo
         tables = case.hosts().get(point.name)
         unread = _unread(tables) if tables is not None else []  # before the notes are taken, for reading may add some
         said = [*point.notes, *unread]
+        incomplete = incomplete or bool(unread) or any(one is not None and one.has_losses for one in (point.state, point.state_before))
         if index is not None and assembly is not None:
             more, damaged = _notes(case, index, assembly)
             said += more

@@ -86,6 +86,8 @@ class State:
         self._files = files
         self._shown = shown
         self.notes = notes
+        self.has_losses = False
+        """Whether a file could not be read, or not whole; the notes say which."""
         self.host = host if host is not None else self._read_host()
 
     @property
@@ -129,6 +131,7 @@ class State:
         return lines
 
     def _note(self, text: str) -> None:
+        self.has_losses = True
         if text not in self.notes:
             self.notes.append(text)
 
