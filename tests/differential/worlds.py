@@ -16,7 +16,10 @@ from tests.differential.configuration import Configuration
 from tests.differential.observation import Observation, Result
 
 CHECKOUT = Path(__file__).parents[2]
-UML_MODULES = f"{runners.UML_MODULES} xt_iprange xt_dscp xt_DSCP xt_hl xt_HL xt_NETMAP nf_log_syslog ip_set_hash_ipport ip_set_bitmap_port xt_socket xt_TPROXY"
+UML_MODULES = (
+    f"{runners.UML_MODULES} xt_iprange xt_dscp xt_DSCP xt_hl xt_HL xt_NETMAP xt_socket xt_TPROXY nf_log_syslog"
+    " ip_set_hash_ipport ip_set_bitmap_port"
+)
 """Modules that a configuration may want; those that a kernel lacks are passed over."""
 
 
