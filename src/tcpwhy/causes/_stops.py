@@ -18,13 +18,17 @@ from tcpwhy.connections.failure import Kind
 from tcpwhy.connections.path import fate as way_of
 from tcpwhy.path import walk
 from tcpwhy.path.packet import Packet
-from tcpwhy.path.trace import Fate, Trace, Walk
+from tcpwhy.path.trace import Fate, Stage, Trace, Walk
 
 if TYPE_CHECKING:
     from tcpwhy.tables.host import HostTables
 
 MOST_HOSTS = 6
 """Hosts through which one packet is followed."""
+
+
+Onward = tuple[Packet, frozenset[str]]
+"""A packet on its way, and the addresses of the hosts that it may come to next."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ def stops(connection: Connection) -> tuple[Stop, ...]:
     found: list[Stop] = []
     passed = {place}
     arrived = arrival(connection, place, segment)
-    onward: list[Packet] = []
+    onward: list[Onward] = []
     if arrived is not None:
         first = _stop(connection, arrived)
         found.append(first)
@@ -93,7 +97,7 @@ def stops(connection: Connection) -> tuple[Stop, ...]:
     elif place not in connection.hosts:
         onward = _leaving(connection, place, segment)
     while onward and len(found) < MOST_HOSTS:
-        following = [stop for packet in onward for stop in _next(connection, segment, packet, passed)]
+        following = [stop for one in onward for stop in _next(connection, segment, one, passed)]
         if not following:
             break
         agreed = {(stop.cause, stop.fate) for stop in following}
@@ -229,13 +233,26 @@ def _classified(connection: Connection, arrived: Arrival, one: Walk) -> tuple[st
     return cause_of(connection, arrived, trace, rule), trace, rule
 
 
-def _onward(stop: Stop) -> list[Packet]:
-    """The packets that leave a host towards the next one."""
-    return [dataclasses.replace(end, in_interface="", out_interface="", ct_state=None, ct_is_tracked=True, ct_original=None, mark=0)
+def _onward(stop: Stop) -> list[Onward]:
+    """The packets that leave a host, and the addresses of the hosts that they may go to."""
+    ends = [dataclasses.replace(end, in_interface="", out_interface="", ct_state=None, ct_is_tracked=True, ct_original=None, mark=0)
             for end in (stop.trace.ends or (stop.trace.end,))][:4]  # fmt: skip
+    return [(end, _handed_to(stop, end)) for end in ends]
 
 
-def _leaving(connection: Connection, place: str, segment: Segment) -> list[Packet]:
+def _handed_to(stop: Stop, packet: Packet) -> frozenset[str]:
+    """The packet's destination; or the real servers, one of which gets it unchanged from IPVS (direct return)."""
+    step = next((step for step in reversed(stop.trace.steps) if step.stage is Stage.IPVS), None)
+    ipvs = stop.host.ipvs
+    if step is None or ipvs is None or packet.encapsulated is not None:
+        return frozenset((str(packet.destination),))
+    known = {one.real_ip for one in ipvs.connections or () if one.source in step.sources}
+    reals = {real.ip for service in ipvs.services or () if service.ip == str(packet.destination) for real in service.real_servers
+             if real.method == "DR" and real.weight}  # fmt: skip
+    return frozenset(known or reals or {str(packet.destination)})
+
+
+def _leaving(connection: Connection, place: str, segment: Segment) -> list[Onward]:
     """The packet as it left a place without a state."""
     sighting = segment.sighting_at(place)
     if sighting is None:
@@ -246,17 +263,19 @@ def _leaving(connection: Connection, place: str, segment: Segment) -> list[Packe
     if last.tunnel_depth == 1 and len(words) == 4 and words[0] == "ipip":
         source, destination = ipaddress.ip_address(words[1]), ipaddress.ip_address(words[3])
         packet = Packet(protocol="ipip", source=source, destination=destination, encapsulated=packet)
-    return [packet]
+    return [(packet, frozenset((str(packet.destination),)))]
 
 
-def _next(connection: Connection, segment: Segment, packet: Packet, passed: set[str]) -> Iterator[Stop]:
+def _next(connection: Connection, segment: Segment, onward: Onward, passed: set[str]) -> Iterator[Stop]:
     """The host to which a packet goes, where its state was taken, and nobody captured there or its capture has the packet."""
-    for name, host in connection.hosts.items():
-        own = own_addresses(host)
-        if name in passed or own is None or str(packet.destination) not in own:
-            continue
-        if segment.seen_at(name):  # It goes round: what one host sends on, another sends back.
-            arrived = arrival(connection, name, segment)
+    packet, addresses = onward
+    hosts = {
+        name: host for name, host in connection.hosts.items() if name not in passed and addresses & (own_addresses(host) or frozenset())
+    }
+    seen = [name for name in hosts if segment.seen_at(name)]
+    for name, host in hosts.items():
+        if seen:  # Of several real servers it came to this one; or it goes round: what one host sends on, another sends back.
+            arrived = arrival(connection, name, segment) if name in seen else None
         elif name in connection.places or connection.topology.running.get(name) is not None:
             continue
         else:

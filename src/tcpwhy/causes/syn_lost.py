@@ -67,7 +67,10 @@ def examine(connection: Connection) -> Verdict:
     seen = tuple(exhibit(syn, connection, f"the SYN as {farthest.last_seen} saw it", farthest.last_seen)
                  for syn in connection.syns if syn.seen_at(farthest.last_seen))[:3]  # fmt: skip
     if connection.is_server_host(farthest.last_seen):
-        return RuledOut(f"the SYN arrived at {farthest.last_seen}, the server's own host", seen)
+        ask = (f"{COLLECT} on {farthest.last_seen}, as root: a rule that drops the SYN behind its capture",)
+        return Open(
+            f"the SYN arrived at {farthest.last_seen}, the server's own host; a rule there may drop it", ask, seen, farthest.last_seen
+        )
     if farthest.missing_at is None:
         return Open(
             f"the SYN was seen at {farthest.last_seen} and never answered; nobody captured behind it",
