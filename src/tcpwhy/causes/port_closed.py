@@ -84,12 +84,13 @@ def examine(connection: Connection) -> Verdict:
             (*seen, *listening[1]),
         )
     if listening is not None:
-        return _found(connection, (*seen, *listening[1]), "state", host or listening[2])
+        return _found(connection, (*seen, *listening[1]), host or listening[2])
     server = connection.server
     ask = (f"{COLLECT} on {server.ip}: a listener on port {server.port}, or a REJECT rule",)
     if host is None or len(connection.places) < 2:
         return Open("a RST from the address asked; a firewall or a redirect on the way answers just so", ask, seen, host)
-    return _found(connection, seen, "two places", host)
+    because = f"the RST left {host} itself, where the SYN had arrived; a REJECT rule or a redirect to a dead port there answers just so"
+    return Open(because, ask, seen, host)
 
 
 def _from_elsewhere(connection: Connection, reset: Segment) -> str | None:
@@ -162,24 +163,21 @@ def _listening(connection: Connection, host: str | None) -> tuple[bool, tuple[Ex
     return None
 
 
-def _found(connection: Connection, exhibits: tuple[Exhibit, ...], basis: str, host: str) -> Found:
+def _found(connection: Connection, exhibits: tuple[Exhibit, ...], host: str) -> Found:
     # Where something on the way changed the address, the server's own view of it counts.
     server = connection.views[host].server if host in connection.views else connection.server
     return Found(
         statement=f"{host} itself answers the SYN for {server} with RST",
         exhibits=exhibits,
-        basis="state" if basis == "state" else "two places",
+        basis="state",
         where=host,
         explanation=(
             f"The SYN of {connection.client} reached {host}, whose kernel answered it with RST+ACK, sequence number 0, without options: "
-            + (f"no socket listens on {server}." if basis == "state" else "the packet that a port without listener sends.")
+            f"no socket listens on {server}."
         ),
         at_ns=connection.syns[0].aligned_ns,
-        at_most="confirmed" if basis == "state" else "likely",
         excludes={
-            "rejected-by-firewall": "no socket listens on the port, so that the kernel refuses it whatever the firewall does"
-            if basis == "state"
-            else f"the RST left {host} itself, where the SYN had arrived; a REJECT rule of its own is not excluded by packets",
+            "rejected-by-firewall": "no socket listens on the port, so that the kernel refuses it whatever the firewall does",
             "local-redirect": f"the SYN arrived at {host}, which answered it",
             "synack-lost": "no attempt from the same port was open",
             "syn-lost": "the SYN arrived",
@@ -187,8 +185,5 @@ def _found(connection: Connection, exhibits: tuple[Exhibit, ...], basis: str, ho
             "asymmetric-drop": "the RST arrived",
             **({} if len(most_claims(connection)) > 1 else {"arp-conflict": f"no second host is seen to claim {server.ip} by ARP"}),
         },
-        next_evidence=()
-        if basis == "state"
-        else (f"{COLLECT} on {host}: no listener confirms it, a REJECT rule with tcp-reset contradicts it",),
         fix=(f"start the program on {host} that should listen on port {server.port}, or ask where it listens (`ss -tlnp`)",),
     )

@@ -49,7 +49,7 @@ def check(view: CaseView) -> Truth:
     return Truth(
         [one.failed("port-closed") for one in refused],
         healthy_connections=len(view.connections()) - len(refused),
-        confidence="confirmed" if view.options.state == "ss" else "likely",
+        confidence="possible" if view.options.state == "none" else "confirmed",
     )
 
 
