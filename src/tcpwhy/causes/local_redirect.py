@@ -38,6 +38,7 @@ from tcpwhy.causes._redirect import Redirect, is_a_proxy, leftovers, redirect_of
 from tcpwhy.causes._remedies import failing, sentence, walked_with
 from tcpwhy.causes._rules import all_rules
 from tcpwhy.causes._stops import Stop, end_of, own_attempt, stops
+from tcpwhy.causes._stranger import is_a_stranger
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import Kind
@@ -269,7 +270,7 @@ def _stranger_on_the_way(connection: Connection) -> Verdict:
 
 
 def predict(hosts: Mapping[str, HostTables]) -> list[Prediction]:
-    """Redirects to a port of the host itself on which nobody listens."""
+    """Redirects to a port of the host itself on which nobody listens, or a program that can never carry the connection on."""
     found = {}
     for host in hosts.values():
         if host.sockets is None:
@@ -277,23 +278,36 @@ def predict(hosts: Mapping[str, HostTables]) -> list[Prediction]:
         for rule in all_rules(host):
             for server, packet in probes(host, rule):
                 redirect = redirect_of(host, packet)
-                if redirect is None or not redirect.is_dead or redirect.listeners != () or redirect.rule.source != rule.source:
+                if redirect is None or redirect.rule.source != rule.source or redirect.rule.text != rule.text:
                     continue
-                if redirect.rule.text != rule.text or (host.name, rule.source, rule.text) in found:
+                is_dead = redirect.is_dead and redirect.listeners == ()
+                if (host.name, rule.source, rule.text) in found or not (is_dead or is_a_stranger(redirect)):
                     continue
                 after = removal_of(redirect).after
                 if after is None or after.fate not in BECOMES:
                     continue  # Without the rule it would come to nobody either: no service is hurt.
-                happens = bool(rule.packets)
-                found[host.name, rule.source, rule.text] = Prediction(
-                    cause=ID,
-                    confidence="likely" if happens else "possible",
-                    statement=f"{host.name} turns connections for {server} to its own {redirect.target}, where nobody listens",
-                    explanation=_explained(redirect, server)
-                    + (f" The rule met {rule.packets} packets since its counters began." if happens else ""),
-                    where=host.name,
-                    exhibits=redirect.exhibits(),
-                    next_evidence=(f"a capture on `any` of {host.name} while a program connects to {server}",),
-                    fix=fixes(redirect),
-                )
+                found[host.name, rule.source, rule.text] = _foretold(redirect, server, is_dead=is_dead)
     return list(found.values())
+
+
+def _foretold(redirect: Redirect, server: str, *, is_dead: bool) -> Prediction:
+    host, rule = redirect.host, redirect.rule
+    met = f" The rule met {rule.packets} packets since its counters began." if rule.packets else ""
+    if is_dead:
+        who, why = "where nobody listens", ""
+    else:
+        who = "where a program listens that can never reach that address itself"
+        why = (
+            " No rule lets the listener's own connections out: what it sent to that address would come back to itself. So it is no proxy, "
+            "and whoever asks gets the answers of a program that was never meant; whether that is so by intent, no state tells."
+        )
+    return Prediction(
+        cause=ID,
+        confidence="likely" if rule.packets and is_dead else "possible",
+        statement=f"{host.name} turns connections for {server} to its own {redirect.target}, {who}",
+        explanation=_explained(redirect, server) + why + met,
+        where=host.name,
+        exhibits=redirect.exhibits(),
+        next_evidence=(f"a capture on `any` of {host.name} while a program connects to {server}",),
+        fix=fixes(redirect),
+    )
