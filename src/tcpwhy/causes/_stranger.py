@@ -15,9 +15,9 @@ EXEMPTING_NFT = ("skuid", "skgid", "meta mark", "ct mark", "cgroup", "socket", "
 def is_a_stranger(redirect: Redirect) -> bool:
     """True where the host's own calls are turned to a listener whose own calls to that address would come back to itself.
 
-    Such a listener is no proxy: whoever asks the address gets the answers of a program that it was never meant for. An address of the
-    link (a cloud's metadata service, answered by an agent of the host), an address of the host itself, and a service that is published on the same port for others
-    (PREROUTING turns to the same listener) are meant so.
+    Such a listener is no proxy: whoever asks the address gets the answers of a program that it was never meant for. Meant so are an
+    address of the link (a cloud's metadata service, answered by an agent of the host), an address of the host itself, and a service that
+    is published on the same port for others (PREROUTING turns to the same listener).
     """
     if redirect.form != "OUTPUT" or not redirect.listeners or redirect.is_a_mesh_s or is_a_proxy(redirect):
         return False
