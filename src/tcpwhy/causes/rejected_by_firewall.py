@@ -33,7 +33,7 @@ from tcpwhy.connections.failure import Kind
 from tcpwhy.path.trace import Fate
 
 ID = "rejected-by-firewall"
-SUSPECT = "client_syns > 0 AND server_syn_acks = 0 OR icmp_errors > 0 OR server_resets > 0"
+SUSPECT = "client_syns > 0 AND server_syn_acks = 0 OR icmp_errors > 0 OR server_resets > 0 OR client_syns > 1 AND client_resets > 0"
 REFERENCES = ("RFC 1812 section 5.2.7.1", "RFC 4443 section 3.1", "Linux net/ipv4/netfilter/nf_reject_ipv4.c nf_send_reset()")
 
 
@@ -85,6 +85,9 @@ def _fits(connection: Connection) -> str | None:
         return "an ICMP error answered the SYN"
     if kind is Kind.REFUSED:
         return "`REJECT --reject-with tcp-reset` answers with the same RST"
+    first = next((reset.aligned_ns for reset in connection.resets if reset.sender == "client"), None)
+    if kind is Kind.HALF_OPEN and first is not None and any(syn.aligned_ns > first for syn in connection.syns):
+        return "a firewall that rejects the SYN-ACK sends this RST in the client's name, which goes on asking"
     return None
 
 

@@ -126,9 +126,9 @@ def _in_handshake(connection: Connection, answers_seen: bool) -> Failure | None:
         symptom = f"the client's SYN was answered with an ICMP error (type {errors[0].packet.icmp_type}, code {errors[0].packet.icmp_code})"
         return Failure(kind, symptom, tuple(syns[:1]), errors[0].aligned_ns)
     client_resets = [reset for reset in connection.resets if reset.sender == "client"]
-    elsewhere = _answered_from_elsewhere(connection, client_resets)
-    if elsewhere is not None:
-        return elsewhere
+    refused = _refused_and_tried_again(connection, client_resets)
+    if refused is not None:
+        return refused
     if client_resets:
         return _reset_by_client(connection, client_resets[0])
     if syns and not syn_acks:
@@ -171,11 +171,15 @@ def _reset_by_client(connection: Connection, reset: Segment) -> Failure | None:
     return Failure(Kind.HALF_OPEN, "the client reset the attempt before it was established", evidence, reset.aligned_ns)
 
 
-def _answered_from_elsewhere(connection: Connection, resets: Sequence[Segment]) -> Failure | None:
-    """SYN-ACKs come to the client from another address than it asked: it refuses them with RST and goes on asking."""
+def _refused_and_tried_again(connection: Connection, resets: Sequence[Segment]) -> Failure | None:
+    """The SYN-ACK is refused with RST, and the client goes on with the same SYN: it never took the answer for its own.
+
+    The answer came from another address than it asked; or somebody on the way sent the RST in its name.
+    """
     syns = connection.syns
     if not resets or not any(syn.aligned_ns > resets[0].aligned_ns for syn in syns) or not _given_up(connection, syns):
         return None
+    symptom = "each SYN-ACK was answered with a RST in the client's name, and the client went on with its SYN"
     for place, view in connection.views.items():
         asked = {one.packet.destination for one in view.sent_by("client") if one.packet.flags & SYN}
         for answer in view.sent_by("server"):
@@ -183,8 +187,7 @@ def _answered_from_elsewhere(connection: Connection, resets: Sequence[Segment]) 
                 symptom = (
                     f"the client's SYN was answered from another address: {answer.packet.source}, and the client refused that with RST"
                 )
-                return Failure(Kind.HALF_OPEN, symptom, (*syns[:2], resets[0]), resets[0].aligned_ns)
-    return None
+    return Failure(Kind.HALF_OPEN, symptom, (*syns[:2], resets[0]), resets[0].aligned_ns)
 
 
 def _arrived(connection: Connection, segments: Sequence[Segment]) -> bool:
