@@ -81,5 +81,7 @@ def test_a_cause_is_found_on_its_own_cases_only_and_its_columns_never_hide_it(la
 def test_the_columns_hide_no_failure(lab_case: lab.LabCase) -> None:
     with tcpwhy.open_case(lab_case.folder, index=False) as case:
         by_columns = {one.connection.number for one in case.diagnosis().judged}
-        by_packets = {one.number for one in examined(case) if one.failure is not None}
+        connections = examined(case)
+        mark(connections, unexpected_answers(log_events(case)))
+        by_packets = {one.number for one in connections if one.failure is not None}
     assert by_packets == by_columns
