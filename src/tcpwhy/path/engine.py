@@ -128,7 +128,7 @@ class Engine:
         if wrong is not None and wrong.fate is not None:
             step = way.step(Stage.SOURCE_CHECK, wrong.text, sources=wrong.sources, rule=wrong.rule, doubts=wrong.doubts)
             return [Ending(step, wrong.fate)]
-        if packet.version == 4 and int(packet.destination) == 0xFFFFFFFF:
+        if packet.version == 4 and (int(packet.destination) == 0xFFFFFFFF or int(packet.source) == int(packet.destination) == 0):
             broadcast = dataclasses.replace(way, is_broadcast=True)
             return self._local_in(broadcast.step(Stage.ROUTE, "a broadcast: for this host too"), depth)
         results: list[Onward] = []
