@@ -99,7 +99,7 @@ def test_any_bytes(tmp_path: Path, content: bytes, cut: int) -> None:
         table = read(tmp_path, text)
         assert all(one.source.line and canonical(canonical(key)) == key for key, one in table.settings.items())
         kept = len(table.settings) + table.unread.count + len(table.unreadable)
-        assert kept or not text.strip()
+        assert kept or not text.decode("utf-8", "replace").strip()
 
 
 def test_a_long_line_takes_no_long_time(tmp_path: Path) -> None:
