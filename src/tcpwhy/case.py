@@ -210,14 +210,14 @@ class Case:
                 ORDER BY id""",
         )
 
-    def connections(self, where: str | None = None, failed: bool = False) -> ArrowTable:
+    def connections(self, where: str | None = None, failed: bool = False, filter: str | None = None) -> ArrowTable:
         """A row a connection; columns as docs/tables.md lists them. `where` compares them, `failed` keeps only failed ones.
 
-        Raises tcpwhy.expression.ExpressionError where `where` is none that can be read.
+        `filter` takes pcap-filter's everyday words. Raises EvidenceError where `where` or `filter` is none that can be read.
         """
         from tcpwhy.diagnosis.listing import connection_table
 
-        return connection_table(self, where, failed)
+        return connection_table(self, where, failed, filter)
 
     def packets(self, connection: str) -> ArrowTable:
         """The packets of a connection (`A:p-B:p`) at all vantage points; columns as docs/tables.md lists them."""

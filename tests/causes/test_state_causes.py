@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tcpwhy.causes import vip_missing
 from tests.causes.cases import CLIENT, capture, only, others, report, state, unanswered, verdicts
 from tests.packets import Tcp
 from tests.path.states import ROUTER
@@ -80,6 +81,11 @@ def test_a_real_server_without_the_address(tmp_path: Path) -> None:
     assert (found.cause, found.confidence, found.connection_count) == ("vip-missing", "confirmed", 1)
     assert "`ip addr add 10.0.0.50/32 dev lo`" in found.fix[0]
     assert "a socket takes the SYN" in found.fix[0]
+
+
+def test_an_address_is_added_without_a_subnet_in_both_families() -> None:
+    assert vip_missing.alone("10.0.0.50") == "10.0.0.50/32"
+    assert vip_missing.alone("fd00::50") == "fd00::50/128"
 
 
 def test_a_healthy_host_foretells_nothing(tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ class StandIn:
         self._answer(connection=connection)
         return self.drawn
 
-    def connections(self, where: str | None = None, failed: bool = False) -> StandInTable:
-        self._answer(where=where, failed=failed)
+    def connections(self, where: str | None = None, failed: bool = False, filter: str | None = None) -> StandInTable:
+        self._answer(where=where, failed=failed, **({} if filter is None else {"filter": filter}))
         return StandInTable()
 
     def extract(self, connection: str, path: Path) -> int:

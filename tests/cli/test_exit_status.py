@@ -84,6 +84,7 @@ def test_a_last_record_that_is_cut_off_is_a_note_only(tmp_path: Path) -> None:
         ("show", "CASE", "9.9.9.9:1-8.8.8.8:2"),
         ("show", "CASE", "nonsense"),
         ("connections", "CASE", "--where", "nosuch = 1"),
+        ("connections", "CASE", "--filter", "vlan 5"),
         ("extract", "CASE", "10.0.0.1:40000-10.0.0.2:80", "-w", "/dev/null/out.pcapng"),
     ],
 )
@@ -108,6 +109,9 @@ def test_show_connections_and_extract_of_a_real_capture(tmp_path: Path) -> None:
     assert b"any.pcap #9" in done.stdout
     done = run("connections", case, "--where", "client_port = 40000 and not failed", "--format", "json")
     assert [row["server_ip"] for row in json.loads(done.stdout)] == ["10.0.0.2"]
+    for expression, count in (("host 10.0.0.2 and port 80", 1), ("net 10.9.0.0/16", 0)):
+        done = run("connections", case, "--filter", expression, "--format", "json")
+        assert (done.returncode, len(json.loads(done.stdout))) == (0, count), done
     done = run("extract", case, "10.0.0.1:40000-10.0.0.2:80", "-w", "-")
     assert (done.returncode, done.stdout[:4]) == (0, b"\x0a\x0d\x0d\x0a"), done.stderr
 

@@ -11,8 +11,8 @@ Signature.
 
 Source.  Linux net/ipv4/route.c ip_route_input_slow(), ip_error() (IpInAddrErrors); net/netfilter/ipvs/ip_vs_xmit.c; ipvsadm(8).
 
-Fix.  `ip addr add VIP/32 dev lo` on the real server, with net.ipv4.conf.all.arp_ignore=1 and arp_announce=2, so that it does not answer
-    ARP for the address.
+Fix.  `ip addr add VIP/32 dev lo` (IPv6: VIP/128) on the real server, with net.ipv4.conf.all.arp_ignore=1 and arp_announce=2, so that
+    it does not answer ARP for the address.
 
 Not to be taken for.  reverse-path-filter: there IPReversePathFilter rises, and the address is there. syn-lost: there the SYN does not
     arrive.
@@ -99,15 +99,20 @@ def _at_the_director(connection: Connection, stop: Stop, address: str, service: 
         exhibits=(*packet_exhibits(connection, stop, "comes to the balancer, which lacks its destination"), shown,
                   *_lacking(stop.host, address), *state_exhibits(stop)),
         fix=(
-            f"on {stop.place}: `ip addr add {address}/32 dev {device}`{_scheduled(stop, address, device)}",
+            f"on {stop.place}: `ip addr add {alone(address)} dev {device}`{_scheduled(stop, address, device)}",
             "find out why it is gone: keepalived in BACKUP state or stopped, a network restart, a missing line in its configuration",
         ),
     )  # fmt: skip
 
 
+def alone(address: str) -> str:
+    """The address as a prefix of its own, which brings no route to a subnet."""
+    return f"{address}/{128 if ':' in address else 32}"
+
+
 def _scheduled(stop: Stop, address: str, device: str) -> str:
     try:
-        changed = with_changes(stop.host, [f"address {address}/32 dev {device}"])
+        changed = with_changes(stop.host, [f"address {alone(address)} dev {device}"])
     except EvidenceError:
         return ""
     traces = [walk(changed, one.forward.packet).forward for one in stop.walks]
@@ -135,12 +140,12 @@ def _fixes(host: HostTables, address: str, packets: Sequence[Packet]) -> tuple[s
     """The address added and walked again; with a reverse-path check behind it, that is said too."""
     device = "lo"
     try:
-        changed = with_changes(host, [f"address {address}/32 dev {device}"])
+        changed = with_changes(host, [f"address {alone(address)} dev {device}"])
     except EvidenceError:
-        return (f"on {host.name}: `ip addr add {address}/32 dev {device}`",)
+        return (f"on {host.name}: `ip addr add {alone(address)} dev {device}`",)
     traces = [walk(changed, packet).forward for packet in packets]
     fates = {trace.fate for trace in traces}
-    first = f"on {host.name}: `ip addr add {address}/32 dev {device}`"
+    first = f"on {host.name}: `ip addr add {alone(address)} dev {device}`"
     if fates == {Fate.ACCEPTED}:
         first += " — walked again with it, a socket takes the SYN"
     elif fates == {Fate.REVERSE_PATH}:
