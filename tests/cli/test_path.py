@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,16 @@ def test_a_setting_that_the_host_was_not_seen_to_have_is_named(tmp_path: Path) -
     assert done.returncode == 0
     assert done.stderr == "--with: net.ipv4.conf.tunl00.rp_filter is none of the settings that were collected; its name is taken as it is\n"
     assert path(str(tmp_path / "rs1"), SYN, "--with", "sysctl net/ipv4/conf/eth0/rp_filter=0").stderr == ""
+
+
+def test_a_state_file_that_is_a_pipe_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "rs1/state"
+    host(folder)
+    (folder / "ipset.txt").unlink(missing_ok=True)
+    os.mkfifo(folder / "ipset.txt")
+    done = path(str(folder), SYN)
+    assert done.returncode == 3
+    assert "ipset.txt is no regular file; passed over" in done.stderr
 
 
 def test_the_json_is_valid_and_the_same_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,4 +43,8 @@ def open_state(path: str | Path, vantage: str | None = None, *, before: bool = F
 def _of_folder(folder: Path) -> State:
     files = {name: folder / name for name in STATE_FILES if (folder / name).is_file()}
     name = folder.resolve().parent.name if folder.name in ("state", "state-before", ".") else folder.name
-    return State(name or "host", files, {file: (folder / file).as_posix() for file in files}, [])
+    special = [name for name in STATE_FILES if name not in files and os.path.lexists(folder / name)]
+    notes = [f"{(folder / one).as_posix()} is no regular file; passed over" for one in special]
+    state = State(name or "host", files, {file: (folder / file).as_posix() for file in files}, notes)
+    state.has_losses = state.has_losses or bool(special)
+    return state
