@@ -16,9 +16,9 @@ def all_lab_cases(tmp_path_factory: pytest.TempPathFactory) -> LabCases:
     return lab_cases(shared_folder(tmp_path_factory))
 
 
-@pytest.fixture(params=sorted(lab.catalogue()))
+@pytest.fixture(scope="module", params=sorted(lab.catalogue()))
 def lab_case(request: pytest.FixtureRequest, all_lab_cases: LabCases) -> lab.LabCase:
-    """One case after the other; skipped where this machine cannot make it, failed where it did not happen."""
+    """One case after the other, each for all tests of a module; skipped where it cannot be made here, failed where it did not happen."""
     name = str(request.param)
     if name in all_lab_cases.cannot_run:
         if os.environ.get("CI"):

@@ -1,4 +1,4 @@
-"""Every lab case against every cause: Found on its own cases, as far as their evidence allows it; with less evidence weaker, never wrong."""
+"""Every lab case against every cause: Found on its own cases, as far as evidence allows; with less evidence weaker, never wrong."""
 
 from __future__ import annotations
 
@@ -7,19 +7,14 @@ import pytest
 import tcpwhy
 from tcpwhy import lab
 from tcpwhy.causes import CauseFile, Found, Open, catalogue
-from tcpwhy.connections.connection import Connection
-from tcpwhy.connections.failure import find_failure
-from tcpwhy.diagnosis.diagnose import log_events, suspected_causes
-from tcpwhy.diagnosis.reported import mark, unexpected_answers
-from tcpwhy.tables.flows import query
+from tests.verdicts.opened import OpenedCase
 from tests.verdicts.truth import failed, missed, places, tolerated, wrong
 
 pytestmark = pytest.mark.lab
 
 
-def test_all_evidence_gives_the_right_verdict(lab_case: lab.LabCase) -> None:
-    with tcpwhy.open_case(lab_case.folder, index=False) as case:
-        report = case.diagnosis().report
+def test_all_evidence_gives_the_right_verdict(lab_case: lab.LabCase, opened: OpenedCase) -> None:
+    report = opened.diagnosis.report
     assert wrong(lab_case, report) == []
     least = lab_case.truth["confidence_with_all"]
     if least is not None:
@@ -43,48 +38,32 @@ def _has_state(case: lab.LabCase) -> bool:
     return any(case.folder.glob("*/state"))
 
 
-def examined(case: tcpwhy.Case) -> list[Connection]:
-    """All connections of a case, healthy ones too, with their failures told."""
-    assembly = case.assembly()
-    numbers = [row[0] for row in query(assembly.db, "SELECT DISTINCT connection FROM member ORDER BY 1")]
-    built = assembly.connections(numbers)
-    for connection in built.values():
-        connection.hosts = case.hosts()
-        connection.failure = find_failure(connection, answers_seen=True)
-    return list(built.values())
-
-
 @pytest.fixture(params=[cause.id for cause in catalogue()])
 def cause(request: pytest.FixtureRequest) -> CauseFile:
     return next(one for one in catalogue() if one.id == request.param)
 
 
-def test_a_cause_is_found_on_its_own_cases_only_and_its_columns_never_hide_it(lab_case: lab.LabCase, cause: CauseFile) -> None:
+def test_a_cause_is_found_on_its_own_cases_only_and_its_columns_never_hide_it(
+    lab_case: lab.LabCase, opened: OpenedCase, cause: CauseFile
+) -> None:
     truth, spared = failed(lab_case), tolerated(lab_case)
     hit: set[tuple[str, str]] = set()
     # Where the evidence of both places allows no more than a possible cause, the cause must be left standing.
     enough = Found if lab_case.truth["confidence_with_all"] != "possible" else (Found, Open)
-    with tcpwhy.open_case(lab_case.folder, index=False) as case:
-        connections = examined(case)
-        mark(connections, unexpected_answers(log_events(case)))
-        suspected = suspected_causes(case.assembly(), catalogue(), [one.number for one in connections])
-        for connection in connections:
-            verdict = cause.examine(connection)
-            ends = (str(connection.client), str(connection.server))
-            if isinstance(verdict, enough):
-                hit.add(ends)
-            if not isinstance(verdict, Found):
-                continue
-            assert verdict.exhibits
-            assert truth.get(ends) == cause.id or ends in spared, f"{cause.id} on {ends}: {verdict.statement}"
-            assert cause.id in suspected[connection.number], f"SUSPECT of {cause.id} hides {ends}"
+    for connection in opened.connections:
+        verdict = cause.examine(connection)
+        ends = (str(connection.client), str(connection.server))
+        if isinstance(verdict, enough):
+            hit.add(ends)
+        if not isinstance(verdict, Found):
+            continue
+        assert verdict.exhibits
+        assert truth.get(ends) == cause.id or ends in spared, f"{cause.id} on {ends}: {verdict.statement}"
+        assert cause.id in opened.suspected[connection.number], f"SUSPECT of {cause.id} hides {ends}"
     assert {ends for ends, true in truth.items() if true == cause.id} <= hit
 
 
-def test_the_columns_hide_no_failure(lab_case: lab.LabCase) -> None:
-    with tcpwhy.open_case(lab_case.folder, index=False) as case:
-        by_columns = {one.connection.number for one in case.diagnosis().judged}
-        connections = examined(case)
-        mark(connections, unexpected_answers(log_events(case)))
-        by_packets = {one.number for one in connections if one.failure is not None}
+def test_the_columns_hide_no_failure(opened: OpenedCase) -> None:
+    by_columns = {one.connection.number for one in opened.diagnosis.judged}
+    by_packets = {one.number for one in opened.connections if one.failure is not None}
     assert by_packets == by_columns
