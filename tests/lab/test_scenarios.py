@@ -17,6 +17,7 @@ CAUSES = {
     *("syn-lost", "synack-lost", "port-closed", "rejected-by-firewall", "reverse-path-filter", "vip-missing", "arp-conflict"),
     *("local-redirect", "mid-connection-rehash", "asymmetric-drop"),
 }
+GATEWAYS = sorted(lab.matching("gateway-502*"))
 ENDPOINT = re.compile(r"(\d+(\.\d+){3}|\[[0-9a-f:]+\]):\d+")
 
 
@@ -48,9 +49,8 @@ def test_each_vantage_point_has_an_intact_capture(lab_case: lab.LabCase) -> None
         assert read.returncode == 0, read.stderr
 
 
+@pytest.mark.parametrize("lab_case", GATEWAYS, indirect=True)
 def test_a_gateway_has_its_log(lab_case: lab.LabCase) -> None:
-    if not lab_case.scenario.startswith("gateway-502"):
-        pytest.skip("no gateway")
     logs = list((lab_case.folder / "gateway").glob("*.log"))
     assert [log.name for log in logs] in (["error.log"], ["proxy.log"])
     if lab.failed_of(lab_case) and "spray" not in lab_case.scenario:
