@@ -58,13 +58,15 @@ def enter(netns: str) -> None:
 class Host:
     """A host, its interfaces in the order they were plugged in, and what runs on it."""
 
-    def __init__(self, world: World, name: str, *, vantage: bool) -> None:
+    def __init__(self, world: World, name: str, *, vantage: bool, captured: bool = True) -> None:
         self.world = world
         self.name = name
         self.vantage = vantage
+        self.captured = vantage and captured
         self.netns = f"{world.tag}{name}"
         self.interfaces: list[Interface] = []
         self.taps: list[str] = []  # interfaces beside the cables that are captured too: lo, tunl0
+        self.tables: dict[str, Callable[[], str]] = {}  # files of state/ that a program of the lab answers for, not the kernel
         self._ports = 0
         run_checked(["ip", "netns", "add", self.netns])
         world.undo.callback(run_checked, ["ip", "netns", "del", self.netns])

@@ -7,9 +7,10 @@ import random
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from .host import enter
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
     from .world import World
 
 LINGER_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST (socket(7))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request: its X-Request-Id, the other headers that it was given, and when it began to be sent, ns since 1970."""
+
+    id: str
+    headers: dict[str, str]
+    time_ns: int
 
 
 @dataclass
@@ -33,6 +43,7 @@ class Outcome:
     ended_ns: int = 0
     error: str | None = None
     statuses: str = ""
+    requests: list[Asked] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, object]:
         """The outcome as JSON wants it."""
@@ -54,10 +65,11 @@ class Talk:
         self.socket.settimeout(timeout)
         self.outcome = Outcome(kind, load.host.name, "", endpoint(load.server, load.port), time.time_ns())
         load.outcomes.append(self.outcome)
-        if source_port is not None:
+        if source_port is not None or load.source is not None:
+            source = load.source or load.host.address
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.socket.bind((load.host.address, source_port))
-            self.outcome.client = endpoint(load.host.address, source_port)
+            self.socket.bind((source, source_port or 0))
+            self.outcome.client = endpoint(source, source_port) if source_port else ""
         self._http: http.client.HTTPConnection | None = None
 
     def connect(self) -> None:
@@ -72,11 +84,31 @@ class Talk:
         self._http = http.client.HTTPConnection(self.load.name, self.load.port)
         self._http.sock = self.socket
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> int:
+    def ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> int:
         """One request and its whole answer; returns the status."""
         assert self._http is not None
-        self._http.request(method, path, body=body, headers={"X-Request-Id": f"{self.load.random.getrandbits(64):016x}"})
+        self._http.request(method, path, body=body, headers=self._named(headers))
         return self.answer()
+
+    def ask_in_pieces(self, path: str, headers: Mapping[str, str], pieces: int, interval: float) -> int:
+        """A GET whose head goes out in so many pieces, cut at random places, `interval` seconds apart."""
+        lines = [f"GET {path} HTTP/1.1", f"Host: {self.load.name}", *(f"{name}: {value}" for name, value in self._named(headers).items())]
+        head = "\r\n".join([*lines, "", ""]).encode()
+        cuts = [0, *sorted(self.load.random.sample(range(1, len(head)), pieces - 1)), len(head)]
+        for start, end in pairwise(cuts):
+            self.socket.sendall(head[start:end])
+            time.sleep(interval if end < len(head) else 0)
+        response = http.client.HTTPResponse(self.socket, method="GET")
+        response.begin()
+        response.read()
+        self.outcome.statuses += f"{response.status} "
+        return response.status
+
+    def _named(self, headers: Mapping[str, str] | None) -> dict[str, str]:
+        """The headers with a fresh X-Request-Id; what was asked is noted."""
+        asked = Asked(f"{self.load.random.getrandbits(64):016x}", dict(headers or {}), time.time_ns())
+        self.outcome.requests.append(asked)
+        return {"X-Request-Id": asked.id, **asked.headers}
 
     def answer(self) -> int:
         """Reads one answer to its end; returns the status."""
@@ -107,13 +139,19 @@ class Talk:
 class Load:
     """Clients on one host that talk to one service. Every conversation runs in a thread of that host."""
 
-    def __init__(self, world: World, host: Host, server: str, port: int, *, threads: int = 96, patience: float = 30.0) -> None:
-        """`patience`: after so many seconds without progress a conversation is given up, where it names no other time."""
+    def __init__(
+        self, world: World, host: Host, server: str, port: int, *, threads: int = 96, patience: float = 30.0, source: str | None = None
+    ) -> None:
+        """`source` is the address to talk from, where it is not for the kernel to choose.
+
+        `patience`: after so many seconds without progress a conversation is given up, where it names no other time.
+        """
         self.world = world
         self.host = host
         self.server = server
         self.port = port
         self.patience = patience
+        self.source = source
         self.random = random.Random(world.random.getrandbits(64))
         self.name = f"{self.random.choice(['shop', 'checkout', 'files', 'media', 'api'])}.example"
         self.outcomes: list[Outcome] = []

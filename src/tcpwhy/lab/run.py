@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from .view import CaseView
 ATTEMPTS = 5
 SECONDS_A_RUN = {"namespaces": 90, "uml": 240}  # until a world is given up; User Mode Linux is slow on a busy machine
 AT_ONCE = max(3, min(8, 2 * (os.cpu_count() or 1) + 1))  # worlds at the same time: they mostly wait
-A_BOOT = 8  # runs in one boot of User Mode Linux
+A_BOOT = 4  # runs in one boot of User Mode Linux
 
 
 class RunFailed(RuntimeError):
@@ -101,9 +101,9 @@ def run_scenarios(
         for number, job in enumerate(jobs):
             job.folder = work / str(number)
             job.folder.mkdir()
-        batches = [[job] for job in jobs if job.runner == "namespaces"]
         booted = [job for job in jobs if job.runner == "uml"]
-        batches += [booted[first : first + A_BOOT] for first in range(0, len(booted), A_BOOT)]
+        batches = [booted[first : first + A_BOOT] for first in range(0, len(booted), A_BOOT)]  # first, for they take longest
+        batches += [[job] for job in jobs if job.runner == "namespaces"]
         pool = ThreadPoolExecutor(1 if keep else AT_ONCE)
         undo.callback(pool.shutdown, cancel_futures=True)
         worlds = _Worlds()
@@ -265,8 +265,20 @@ def _expected(job: _Job, kernel: str, truth: Truth, changes: Mapping[str, object
         "tolerated": truth.tolerated,
         "healthy_connections": truth.healthy_connections,
         "notes": truth.notes,
+        **_of_clients(truth),
         **changes,
     }
+
+
+def _of_clients(truth: Truth) -> dict[str, object]:
+    if truth.clients is None:
+        return {}
+    rows = []
+    for one in truth.clients:
+        row = asdict(one)
+        row["first"] = _iso(row.pop("first_ns"))
+        rows.append(row)
+    return {"clients": rows}
 
 
 def _iso(time_ns: int) -> str:

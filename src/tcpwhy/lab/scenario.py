@@ -25,13 +25,36 @@ class FailedConnection:
     first_ns: int | None = None
 
 
+@dataclass(frozen=True)
+class RealClient:
+    """Who was behind one connection at its server: `client` and `server` are `ip:port` there.
+
+    `real_client` is the best answer that the case's evidence allows: `ip:port`, `ip` where nothing tells the port, None
+    where nothing in the case can tell. `also_right` holds what is no wrong name either: the addresses between, which are
+    the best answer with less evidence. `headers` are those of requests sent while the captures ran, `requests` their
+    number. `first_ns` is the time of the first packet at the server. `evidence` names what in the case can identify the
+    client: `toa`, `proxy`, `header`, `lb-table`, `lb-capture` (the client's side of the balancer, captured there or before
+    it), and behind a NAT node `conntrack`, `nat-capture`.
+    """
+
+    client: str
+    server: str
+    real_client: str | None
+    also_right: list[str]
+    headers: dict[str, str]
+    open_before_capture: bool
+    requests: int
+    first_ns: int
+    evidence: list[str]
+
+
 @dataclass
 class Truth:
     """What is true of a case, worked out by its scenario from the whole evidence, before anything is taken away.
 
     `failed` holds every connection that failed. `tolerated` names those (`client-server`) on which the contract leaves
     room, so that neither accusing nor acquitting them is wrong. `confidence` is the least confidence that a diagnosis
-    with all of the evidence must reach.
+    with all of the evidence must reach. `clients` tells who was behind each connection, None where the scenario does not ask.
     """
 
     failed: list[FailedConnection] = field(default_factory=list)
@@ -39,6 +62,7 @@ class Truth:
     healthy_connections: int = 0
     confidence: str | None = None
     notes: list[str] = field(default_factory=list)
+    clients: list[RealClient] | None = None
 
 
 @dataclass(frozen=True)

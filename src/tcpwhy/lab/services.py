@@ -24,6 +24,7 @@ user root root; daemon off; master_process off; worker_processes 1; pid {folder}
 error_log {error_log} {level};
 events {{ worker_connections 1024; }}
 http {{
+  log_format served "$msec $connection $remote_addr $remote_port $server_addr $server_port $http_x_request_id";
   access_log {access_log};
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
@@ -45,13 +46,19 @@ BACKEND = """
 """
 
 
-def nginx(host: Host, http: str, *, error_log: Path | None = None, level: str = "error", port: int = 80) -> subprocess.Popen[bytes]:
-    """Starts nginx with `http` as the inside of its http block, and returns when it listens on `port`."""
+def nginx(
+    host: Host, http: str, *, error_log: Path | None = None, level: str = "error", port: int = 80, served: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Starts nginx with `http` as the inside of its http block, and returns when it listens on `port`.
+
+    `served` gets a line for each request: seconds, the connection's number, both its ends, the request's X-Request-Id.
+    """
     folder = host.scratch / f"nginx-{port}"
     folder.mkdir(exist_ok=True)
     conf = folder / "nginx.conf"
     errors = error_log or folder / "error.log"
-    conf.write_text(NGINX_FRAME.format(folder=folder, error_log=errors, level=level, access_log="off", http=http))
+    access_log = f"{served} served" if served else "off"
+    conf.write_text(NGINX_FRAME.format(folder=folder, error_log=errors, level=level, access_log=access_log, http=http))
     process = host.start(["nginx", "-p", str(folder), "-e", str(errors), "-c", str(conf)])
     wait_until_listening(host, port, process)
     return process
@@ -65,8 +72,12 @@ def backend(
     address: str | None = None,
     rate: str = "30k",
     extra: str = "",
+    served: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """An nginx that answers `/`, serves `/files/1k` …, reads uploads whole, and serves `/slow/` at `rate` bytes/s."""
+    """An nginx that answers `/`, serves `/files/1k` …, reads uploads whole, and serves `/slow/` at `rate` bytes/s.
+
+    `served` is what `nginx` takes.
+    """
     folder = host.scratch / f"nginx-{port}"
     (folder / "files").mkdir(parents=True, exist_ok=True)
     for name, size in FILES.items():
@@ -75,7 +86,7 @@ def backend(
     listen = f"{address or wide}:{port}{extra}"
     # nginx makes every socket in its own folder; a path of a socket may have 107 bytes at most (unix(7))
     text = BACKEND.format(listen=listen, name=host.name, folder=folder, keepalive=keepalive, rate=rate)
-    return nginx(host, text, port=port)
+    return nginx(host, text, port=port, served=served)
 
 
 def go_proxy(host: Host, target: str, *, port: int = 80, log: Path | None = None, words: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:

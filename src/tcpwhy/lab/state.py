@@ -56,7 +56,9 @@ def write_state(host: Host, folder: Path, *, full: bool = False) -> None:
         shutil.move(scratch / "state" / name, folder / name)
         (folder / name).chmod(0o644)
     shutil.rmtree(scratch)
-    _forget_shared(folder / "host.json", wanted, full=full)
+    for name, table in host.tables.items():
+        (folder / name).write_text(table())
+    _forget_shared(folder / "host.json", wanted - set(host.tables), set(host.tables), full=full)
 
 
 def _posix_zone(name: str) -> str:
@@ -65,13 +67,13 @@ def _posix_zone(name: str) -> str:
     return f"<{offset}>{'-' if offset[0] == '+' else '+'}{offset[1:3]}:{offset[3:5]}"
 
 
-def _forget_shared(path: Path, kept: set[str], *, full: bool) -> None:
+def _forget_shared(path: Path, kept: set[str], told: set[str], *, full: bool) -> None:
     """host.json speaks of what this state has, and of the kernel's time since its start not at all: all hosts share it."""
     about = json.loads(path.read_text())
     about.pop("uptime_s", None)
     about["hostname"] = about["name"]
     about["none"] = {name: why for name, why in about["none"].items() if name in kept}
-    about["failed"] = {name: why for name, why in about["failed"].items() if full or name in FEW}
+    about["failed"] = {name: why for name, why in about["failed"].items() if (full or name in FEW) and name not in told}
     if full:
         about["failed"] |= SHARED
     path.write_text(json.dumps(about, indent=1) + "\n")

@@ -57,9 +57,9 @@ class World:
         self._captures: list[Capture] = []
         self._subnets: set[str] = set()
 
-    def host(self, name: str, *, vantage: bool = True, forwards: bool = False) -> Host:
-        """A new host; `vantage` says whether evidence is taken there, `forwards` whether it routes."""
-        host = Host(self, name, vantage=vantage)
+    def host(self, name: str, *, vantage: bool = True, captured: bool = True, forwards: bool = False) -> Host:
+        """A new host; `vantage` says whether evidence is taken there, `captured` whether packets are, `forwards` whether it routes."""
+        host = Host(self, name, vantage=vantage, captured=captured)
         self.hosts[name] = host
         if forwards:
             host.sysctl("net.ipv4.ip_forward", 1)
@@ -163,7 +163,7 @@ class World:
         """Starts the captures on every vantage point, and returns when all of them listen."""
         if self.options.state == "both":
             self._take_state("state-before")
-        fresh = [capture for host in self.hosts.values() if host.vantage for capture in Capture.of_host(host, self.options)]
+        fresh = [capture for host in self.hosts.values() if host.captured for capture in Capture.of_host(host, self.options)]
         for capture in fresh:
             self.undo.callback(capture.stop)
         self._captures += fresh

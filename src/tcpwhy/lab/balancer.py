@@ -1,0 +1,145 @@
+"""A full-NAT balancer that runs on a host of the lab: its service comes in, real packets are taken and sent by raw sockets.
+
+The kernel of that host takes no part: it owns neither the virtual nor the local addresses and does not forward.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .balancer_tables import dpvs_table, lvs_table
+from .fullnat import FullNat, Manner
+from .segment import End
+
+if TYPE_CHECKING:
+    from .host import Host
+
+ETH_P_IP, ETH_P_IPV6 = 0x0800, 0x86DD  # linux/if_ether.h
+PACKET_OUTGOING = 4  # linux/if_packet.h
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+TICK = 0.2  # seconds between looks at what expired
+TABLE_FILES = {"dpvs": "ipvsadm-connections.txt", "lvs": "proc-net-ip_vs_conn.txt"}
+"""The file of a state/ that holds each kind's table."""
+
+
+class Balancer:
+    """A running balancer, seen from the scenario."""
+
+    def __init__(
+        self,
+        host: Host,
+        kind: str,
+        manner: Manner,
+        virtual: tuple[str, int],
+        reals: Sequence[tuple[str, int]],
+        local_addresses: Sequence[str],
+        ports: tuple[int, int] = (1025, 65535),
+    ) -> None:
+        """Starts it on `host`, whose cables it makes plain; `kind` (`dpvs` or `lvs`) is how its table is written."""
+        self._table = host.scratch / "balancer-table"
+        self._world = host.world
+        ready = host.scratch / "balancer-ready"
+        plan = host.scratch / "balancer.json"
+        plan.write_text(
+            json.dumps(
+                {
+                    "kind": kind,
+                    "manner": asdict(manner),
+                    "virtual": virtual,
+                    "reals": reals,
+                    "local_addresses": local_addresses,
+                    "ports": ports,
+                    "seed": host.world.random.getrandbits(32),
+                    "interfaces": [interface.logical for interface in host.interfaces],
+                    "table": str(self._table),
+                    "ready": str(ready),
+                }
+            )
+        )
+        host.sysctl("net.ipv4.ip_forward", 0)
+        host.sysctl("net.ipv6.conf.all.forwarding", 0)
+        self._process = host.start([sys.executable, "-m", __name__, str(plan)])
+        host.world.wait_for(lambda: ready.exists() or self._process.poll() is not None, 20, "the balancer")
+        if self._process.poll() is not None:
+            raise RuntimeError(f"the balancer ended: {(host.scratch / 'output').read_text()[-500:]}")
+        host.tables[TABLE_FILES[kind]] = self.table
+
+    def table(self) -> str:
+        """Its connection table at this moment."""
+        self._table.unlink(missing_ok=True)
+        self._process.send_signal(signal.SIGUSR1)
+        self._world.wait_for(self._table.exists, 10, "the balancer's table")
+        return self._table.read_text()
+
+
+def plain_cables(*hosts: Host) -> None:
+    """Makes each packet on these hosts' cables one that fits the wire, its checksum computed by who sends it."""
+    for host in hosts:
+        for interface in host.interfaces:
+            for device in dict.fromkeys((interface.port, interface.logical)):
+                host.run(["ethtool", "-K", device, "tx", "off", "tso", "off", "gso", "off", "gro", "off"])
+
+
+def run(plan: dict[str, object]) -> None:
+    """Balances until it is ended by a signal; SIGUSR1 makes it write its table."""
+    balancer = FullNat(
+        Manner(**plan["manner"]),  # type: ignore[arg-type]
+        _end(plan["virtual"]),
+        [_end(real) for real in plan["reals"]],  # type: ignore[attr-defined]
+        [ipaddress.ip_address(text).packed for text in plan["local_addresses"]],  # type: ignore[attr-defined]
+        tuple(plan["ports"]),  # type: ignore[arg-type]
+        int(str(plan["seed"])),
+    )
+    is_ipv6 = len(balancer.virtual[0]) == 16
+    sockets = [_listen(str(name), ETH_P_IPV6 if is_ipv6 else ETH_P_IP) for name in plan["interfaces"]]  # type: ignore[attr-defined]
+    # IPPROTO_RAW takes whole packets, headers included (raw(7); for IPv6 net/ipv6/raw.c rawv6_init_sk)
+    sender = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    write = dpvs_table if plan["kind"] == "dpvs" else lvs_table
+    table = Path(str(plan["table"]))
+
+    def write_table(*_: object) -> None:
+        part = table.with_suffix(".part")
+        part.write_text(write(balancer.entries, time.time()))
+        part.rename(table)
+
+    signal.signal(signal.SIGUSR1, write_table)
+    Path(str(plan["ready"])).touch()
+    swept = time.monotonic()
+    while True:
+        segments = []
+        for sock in select.select(sockets, [], [], TICK)[0]:
+            packet, origin = sock.recvfrom(65535)
+            if origin[2] != PACKET_OUTGOING and (segment := balancer.take(packet, time.time())) is not None:
+                segments.append(segment)
+        if time.monotonic() - swept > TICK:
+            swept = time.monotonic()
+            segments += balancer.expire(time.time())
+        for segment in segments:
+            address = socket.inet_ntop(sender.family, segment.target[0])
+            sender.sendto(segment.to_bytes(), (address, 0))
+
+
+def _listen(interface: str, protocol: int) -> socket.socket:
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(protocol))
+    sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
+    sock.bind((interface, protocol))
+    return sock
+
+
+def _end(value: object) -> End:
+    assert isinstance(value, list | tuple)
+    return ipaddress.ip_address(str(value[0])).packed, int(value[1])
+
+
+if __name__ == "__main__":
+    run(json.loads(Path(sys.argv[1]).read_text()))

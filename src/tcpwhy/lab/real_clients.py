@@ -1,0 +1,196 @@
+"""Who was behind each connection at a cluster's servers: the programs' own notes come in, the truth of the case goes out.
+
+nginx wrote which request came over which of its connections, the load wrote from which socket it sent which request.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .balancer_tables import in_hex
+from .cluster import HEADER
+from .load import endpoint
+from .scenario import RealClient, StoryDidNotHappen, Truth
+from .view import CaseView, Packet
+
+GRACE_NS = 400_000_000  # how long after its client's close a connection's last packets may come
+TUPLE = r"src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)"
+CONNTRACK = re.compile(rf"tcp .*?{TUPLE} .*?{TUPLE}")
+
+TABLES = ("ipvsadm-connections.txt", "proc-net-ip_vs_conn.txt", "haproxy-sessions.txt")
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One connection of a client program."""
+
+    client: str
+    host: str
+    started_ns: int
+    ended_ns: int
+    requests: tuple[tuple[str, Mapping[str, str], int], ...]
+
+
+def truth_of(view: CaseView, *, mark: str, header_only: bool = False) -> Truth:
+    """The truth of a healthy case of a cluster.
+
+    `mark` is how the balancer names the client in the first packets of each connection: `toa`, `proxy`, or empty where
+    it does not. `header_only`: nothing but an HTTP header names it, and that without a port.
+    """
+    view.require_healthy_outcomes()
+    recorded = _number(view.notes["recorded_ns"])
+    rows = []
+    for (client, server, _), talks in sorted(_served(view).items()):
+        if packets := _packets_at_server(view, client, server, talks):
+            known = _Known(view, client, server, talks, packets, recorded)
+            rows.append(known.row(mark, header_only=header_only))
+    view.require(any(row.open_before_capture for row in rows), "no old connection was in use while the captures ran")
+    view.require(any(not row.open_before_capture for row in rows), "no connection was opened while the captures ran")
+    count = len(view.connections())
+    view.require(count >= 20, f"only {count} connections, expected at least 20")
+    return Truth(healthy_connections=count, clients=rows)
+
+
+class _Known:
+    """All that is known of one connection at a server."""
+
+    def __init__(
+        self, view: CaseView, client: str, server: str, talks: list[Conversation], packets: list[Packet], recorded_ns: int
+    ) -> None:
+        self.view = view
+        self.client = client
+        self.server = server
+        self.packets = packets
+        self.is_old = talks[0].started_ns < recorded_ns
+        self.captured = [asked for talk in talks for asked in talk.requests if asked[2] >= recorded_ns]
+        self.own = {talk.client for talk in talks}
+        self.is_behind_nat = {talk.host for talk in talks} <= set(_names(view, "inside"))
+        self.seen = {_translated(view, one) for one in self.own} if self.is_behind_nat else self.own
+        starts = any(packet.kind == "S" for packet in packets)
+        view.require(starts != self.is_old, f"{client} was opened {'before' if self.is_old else 'in'} the captures; its SYN says otherwise")
+
+    def row(self, mark: str, *, header_only: bool) -> RealClient:
+        """The connection as the truth tells it."""
+        evidence = self._evidence(mark, header_only=header_only)
+        of_nat = _evidence_of_nat(self.view) if self.is_behind_nat and evidence and not header_only else []
+        resolved = self.own if of_nat else self.seen
+        real = next(iter(resolved)) if len(resolved) == 1 and evidence else None
+        if real is not None and header_only:
+            real = _address(real)
+        right = self.own | self.seen | {_address(one) for one in self.own | self.seen}
+        teams = sorted({headers[HEADER] for _, headers, _ in self.captured if HEADER in headers})
+        return RealClient(
+            client=self.client,
+            server=self.server,
+            real_client=real,
+            also_right=sorted(right - {real}) if len(self.own) == 1 else [],
+            headers={HEADER: ", ".join(teams)} if teams else {},
+            open_before_capture=self.is_old,
+            requests=len(self.captured),
+            first_ns=self.packets[0].time_ns,
+            evidence=evidence + of_nat,
+        )
+
+    def _evidence(self, mark: str, *, header_only: bool) -> list[str]:
+        """What in the case names the client as the balancer sees it."""
+        view = self.view
+        found = []
+        at_server = kept(view, self.packets[0].place)
+        if header_only:
+            return ["header"] if at_server and self.captured else []
+        if mark and at_server and not self.is_old:
+            found.append(mark)
+        balancer = view.note("balancer")
+        if kept(view, balancer) and any(_is_in(self.client, view.state(balancer, name) or "") for name in TABLES):
+            found.append("lb-table")
+        if view.note("forwards") == "fullnat" and at_server:
+            places = [balancer, *([view.note("nat")] if self.is_behind_nat else [])]
+            if any(kept(view, place) and self._is_seen_before(place) for place in places):
+                found.append("lb-capture")
+        return found
+
+    def _is_seen_before(self, place: str) -> bool:
+        """Whether data of the connection, as it is before the balancer, were captured at a place."""
+        return any(packet.length and packet.source in self.seen for packet in self.view.packets.get(place, []))
+
+
+def kept(view: CaseView, place: str) -> bool:
+    """Whether a place's evidence stays in the case."""
+    return not view.options.places or place in view.options.places
+
+
+def _evidence_of_nat(view: CaseView) -> list[str]:
+    """What in the case tells what the NAT node translated."""
+    nat = view.note("nat")
+    if not kept(view, nat):
+        return []
+    found = ["conntrack"] if view.state(nat, "conntrack.txt") else []
+    return [*found, "nat-capture"] if nat in view.places else found
+
+
+def _packets_at_server(view: CaseView, client: str, server: str, talks: list[Conversation]) -> list[Packet]:
+    """The packets of one incarnation at its server, in time order."""
+    first, last = talks[0].started_ns - GRACE_NS // 4, max(talk.ended_ns for talk in talks) + GRACE_NS
+    places = view.connections(server=server).get((client, server), {})
+    of_servers = [packet for place in _names(view, "servers") for packet in places.get(place, [])]
+    return sorted((packet for packet in of_servers if first <= packet.time_ns <= last), key=lambda packet: packet.time_ns)
+
+
+def _served(view: CaseView) -> dict[tuple[str, str, str], list[Conversation]]:
+    """The conversations that came over each connection of each server: (client, server, nginx's number of it)."""
+    conversations: dict[str, Conversation] = {}
+    for outcome in view.outcomes:
+        asked = outcome["requests"]
+        assert isinstance(asked, list)
+        requests = tuple((str(one["id"]), one["headers"], int(one["time_ns"])) for one in asked)
+        times = _number(outcome["started_ns"]), _number(outcome["ended_ns"])
+        talk = Conversation(str(outcome["client"]), str(outcome["host"]), *times, requests)
+        conversations |= {request[0]: talk for request in requests}
+    found: dict[tuple[str, str, str], list[Conversation]] = defaultdict(list)
+    for name in _names(view, "servers"):
+        for line in (view.scratch / f"served-{name}.log").read_text().splitlines():
+            if "unix:" in line:
+                continue  # nginx asking itself
+            _, number, client_ip, client_port, server_ip, server_port, request = line.split()
+            key = (endpoint(client_ip, int(client_port)), endpoint(server_ip, int(server_port)), number)
+            if conversations[request] not in found[key]:
+                found[key].append(conversations[request])
+    for talks in found.values():
+        talks.sort(key=lambda talk: talk.started_ns)
+    return found
+
+
+def _translated(view: CaseView, client: str) -> str:
+    """A client's address and port as the NAT node made them, by its own conntrack."""
+    for line in view.note("conntrack").splitlines():
+        if tuples := CONNTRACK.match(line):
+            source, _, source_port, _, _, new, _, new_port = tuples.groups()
+            if endpoint(source, int(source_port)) == client:
+                return endpoint(new, int(new_port))
+    raise StoryDidNotHappen(f"the NAT node does not know {client}")
+
+
+def _is_in(end: str, table: str) -> bool:
+    """Whether a table holds `ip:port`, written out or in the kernel's hexadecimal form."""
+    address, _, port = end.rpartition(":")
+    packed = ipaddress.ip_address(address.strip("[]")).packed
+    return re.search(rf"(?<![\d.:a-f]){re.escape(end)}(?!\d)|{re.escape(in_hex((packed, int(port))))}", table) is not None
+
+
+def _address(end: str) -> str:
+    return end.rpartition(":")[0].strip("[]")
+
+
+def _names(view: CaseView, key: str) -> list[str]:
+    names = view.notes[key]
+    assert isinstance(names, list)
+    return names
+
+
+def _number(value: object) -> int:
+    assert isinstance(value, int)
+    return value
