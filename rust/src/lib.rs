@@ -7,6 +7,7 @@ pub mod flows;
 pub mod fold;
 pub mod index;
 pub mod packets;
+pub mod reveal;
 pub mod scan;
 pub mod slice;
 pub mod trailer;

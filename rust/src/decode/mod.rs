@@ -1,5 +1,6 @@
 //! A packet record goes in, its innermost TCP segment, ICMP error or ARP message comes out.
 
+pub(crate) mod exid;
 pub mod packet;
 
 mod arp;

@@ -2,6 +2,7 @@
 
 use super::Next;
 use super::bytes::Bytes;
+use super::exid::{HOST_ID, IDENTIFIERS};
 use super::packet::{Inner, Packet, Tcp};
 
 /// TCP (RFC 9293 section 3.1). `bytes` are the payload of the IP packet, its length the one of the IP header.
@@ -128,11 +129,3 @@ fn may_carry_address(kind: u8, value: &[u8]) -> bool {
         _ => false,
     }
 }
-
-/// The experiment identifier of HOST_ID (RFC 7974 section 3).
-const HOST_ID: u16 = 0x0348;
-
-/// Registered experiment identifiers (RFC 6994; iana.org/assignments/tcp-parameters): an option that begins with one is most likely no TOA.
-const IDENTIFIERS: [u16; 13] = [
-    0x00ac, 0x0a0d, 0x0ca0, 0x0ed0, 0x454e, 0x5323, 0x75ec, 0xacc0, 0xacc1, 0xacce, 0xe2d4, 0xf989, 0xf990,
-];

@@ -1,0 +1,5 @@
+//! Bytes as balancers, browsers and attackers send them go in; what is read out of them is held against what was written.
+
+mod hostile;
+mod proxy;
+mod toa;
