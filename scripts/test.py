@@ -5,16 +5,21 @@ A suite without a single test counts as failed: an empty run proves nothing.
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).parent.parent
+SESSION = f"{os.getpid()} {time.time_ns()}"  # of all processes that this run starts
 CARGO_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored;", re.MULTILINE)
 
 
@@ -37,13 +42,32 @@ class Suite:
         return self.status == 0 and self.failed == 0 and self.passed > 0
 
 
+@contextmanager
+def lab_cases_ahead(folder: Path) -> Iterator[None]:
+    """Have the lab's cases made in `folder` while the tests that need none of them run: making them is mostly waiting.
+
+    What goes wrong with it shows in the tests that need a case: they wait for it, and make what is missing themselves.
+    """
+    with subprocess.Popen([sys.executable, "-m", "tests.lab.cases", str(folder)], cwd=ROOT, env=lab_environment(folder)) as making:
+        try:
+            yield
+        finally:
+            making.terminate()
+
+
+def lab_environment(folder: Path) -> dict[str, str]:
+    """The environment in which pytest takes the lab's cases from `folder`."""
+    return {**os.environ, "TCPWHY_LAB_DIR": str(folder), "TCPWHY_LAB_SESSION": SESSION}
+
+
 def run_rust_tests() -> Suite:
     """Run `cargo test`, showing its output while it comes, and count from its result lines."""
     command = ["cargo", "test", "--locked", "--manifest-path", "rust/Cargo.toml"]
     print("--- " + " ".join(command), flush=True)
     begun = time.monotonic()
     lines: list[str] = []
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, errors="replace") as process:
+    # What the lab makes meanwhile depends on time, compiling does not.
+    with subprocess.Popen(["nice", *command], cwd=ROOT, stdout=subprocess.PIPE, text=True, errors="replace") as process:
         for line in process.stdout or ():
             lines.append(line)
             sys.stdout.write(line)
@@ -56,14 +80,14 @@ def run_rust_tests() -> Suite:
     return suite
 
 
-def run_python_tests(arguments: list[str]) -> Suite:
+def run_python_tests(arguments: list[str], environment: Mapping[str, str]) -> Suite:
     """Run pytest with these further arguments, and count from its JUnit report."""
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tcpwhy-test-") as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *arguments]
         print("--- pytest " + " ".join(arguments), flush=True)
-        status = subprocess.run(command, cwd=ROOT, check=False).returncode
+        status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         suite = Suite("pytest", status, time.monotonic() - begun)
         if report.exists():
             count(ElementTree.parse(report).getroot(), suite)
@@ -100,8 +124,19 @@ def summary(suites: list[Suite]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run both suites, also where the first fails."""
-    suites = [run_rust_tests(), run_python_tests(arguments)]
+    """Run both suites, also where the first fails; a whole run has the lab's cases made ahead, and keeps them where it failed."""
+    if arguments:
+        suites = [run_rust_tests(), run_python_tests(arguments, os.environ)]
+    else:
+        named = os.environ.get("TCPWHY_LAB_DIR")
+        folder = Path(named or tempfile.mkdtemp(prefix="tcpwhy-lab-cases-"))
+        folder.mkdir(parents=True, exist_ok=True)
+        with lab_cases_ahead(folder):
+            suites = [run_rust_tests(), run_python_tests([], lab_environment(folder))]
+        if not named and all(suite.succeeded for suite in suites):
+            shutil.rmtree(folder)
+        elif not named:
+            print(f"\nthe lab's cases are kept in {folder}")
     print(summary(suites))
     return 0 if all(suite.succeeded for suite in suites) else 1
 

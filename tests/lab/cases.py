@@ -1,6 +1,7 @@
 """The lab's cases for tests: nothing comes in, every scenario's case goes out, made once a session.
 
 With TCPWHY_LAB_DIR set the cases are kept there and used again; else they lie in pytest's folder of the session.
+`python -m tests.lab.cases FOLDER` makes them ahead of the tests, which wait for it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -83,8 +86,23 @@ def shared_folder(factory: pytest.TempPathFactory) -> Path:
 
 
 def _session() -> str:
-    return os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
+    """What the processes of one run of the tests have in common: scripts/test.py sets the first, pytest-xdist the second."""
+    return os.environ.get("TCPWHY_LAB_SESSION") or os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
 
 
 def _of_this_session(told: Path) -> bool:
     return told.exists() and told.read_text().partition("\n")[0] == _session()
+
+
+def main(folder: Path) -> int:
+    """Make what `folder` lacks; ended by SIGTERM, it ends its worlds and removes their scratch as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        lab_cases(folder)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1])))

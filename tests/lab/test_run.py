@@ -18,7 +18,7 @@ from tcpwhy.cli.lab import command
 from tcpwhy.evidence.state import STATE_FILES
 from tcpwhy.lab.options import Options, with_words
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
 
 def invoke(*words: str) -> Result:

@@ -1,0 +1,25 @@
+"""The order of all tests: what needs the lab's cases comes late, for they may still be being made; what must be alone comes last."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+
+def pytest_configure() -> None:
+    """Lets SIGINT have its meaning: a shell's background job inherits it ignored, and so would the programs that tests interrupt."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps the order otherwise, also that of fixtures which serve several tests."""
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.get_closest_marker("alone") is not None:
+        return 2
+    return 1 if "all_lab_cases" in getattr(item, "fixturenames", ()) else 0
