@@ -31,6 +31,9 @@ OTHER_FORMS = {  # file → what stands in its place where it was not needed or 
     "proc-net-snmp.txt": "nstat.txt",
     "proc-net-ip_vs.txt": "ipvsadm-rules.txt",
     "proc-net-ip_vs_conn.txt": "ipvsadm-connections.txt",
+    "haproxy-sessions-2.txt": "haproxy-sessions.txt",
+    "haproxy-sessions-3.txt": "haproxy-sessions.txt",
+    "haproxy-sessions-4.txt": "haproxy-sessions.txt",
 }
 CONTRACT = {name for name in STATE_FILES if "listing" not in name}
 

@@ -12,6 +12,9 @@ import msgspec
 
 from tcpwhy.evidence.source import Source
 
+HAPROXY_FILES = ("haproxy-sessions.txt", *(f"haproxy-sessions-{number}.txt" for number in range(2, 5)))
+"""What each HAProxy process of a host answers to `show sess all` on its stats socket."""
+
 STATE_FILES = (
     "iptables-save.txt",
     "ip6tables-save.txt",
@@ -30,6 +33,7 @@ STATE_FILES = (
     "conntrack.txt",
     "ipvsadm-rules.txt",
     "ipvsadm-connections.txt",
+    *HAPROXY_FILES,
     "ipset.txt",
     "iptables-legacy-save.txt",
     "ip6tables-legacy-save.txt",

@@ -19,6 +19,7 @@ main() {
     LARGEST=128     # MiB of one file; what is larger is left out, for half a table says wrong things
     COMMAND_S=20    # seconds that one command may take
     ALL_S=90        # seconds after which no further command is begun
+    MOST_SESSIONS=20000 # sessions of HAProxy that are asked for in full
 
     name='' folder='' work='' child='' watch='' started=''
     while getopts d:n:h option; do
@@ -326,6 +327,7 @@ copy() {
 
 collect_all() {
     collect_sockets
+    collect_haproxy
     collect_counters
     collect_conntrack
     collect_ipvs
@@ -343,6 +345,92 @@ collect_sockets() {
     fi
     copy proc-net-tcp.txt /proc/net/tcp
     [ -e /proc/net/tcp6 ] && copy proc-net-tcp6.txt /proc/net/tcp6
+}
+
+# The sockets that HAProxy's processes answer on, each with its path in the file system: those of this network namespace that are
+# named after it, or that the configuration of the machine names. While it binds one, HAProxy gives it another name: PATH.PID.tmp.
+haproxy_sockets() {
+    sed -n -E 's/^[^:]*: [0-9A-F]+ [0-9A-F]+ 00010000 0001 [0-9A-F]+ +[0-9]+ (\/[^@, ]*)$/\1/p' /proc/net/unix 2>/dev/null |
+        sed -E 's/\.[0-9]+\.tmp$//' | sort -u >"$work/listening"
+    sed -n -E 's/^[[:space:]]*stats[[:space:]]+socket[[:space:]]+(unix@)?(\/[^@, ]+).*/\2/p' /etc/haproxy/*.cfg /etc/haproxy/conf.d/*.cfg \
+        /usr/local/etc/haproxy/*.cfg /etc/hapee-*/*.cfg 2>/dev/null | sort -u >"$work/configured"
+    { grep -E 'haproxy|hapee' "$work/listening"; grep -x -F -f "$work/configured" "$work/listening"; } | sort -u | head -n 16
+}
+
+# ask_haproxy OUT SOCKET COMMAND: its answer; the program that asks waits for HAProxy to end the connection.
+ask_haproxy() {
+    # shellcheck disable=SC2016 # for the shell that it is given to
+    case $talker in
+        socat) attempt "$1" sh -c 'printf "%s\n" "$2" | socat -t 15 - "UNIX-CONNECT:$1"' sh "$2" "$3" ;;
+        *) attempt "$1" sh -c 'printf "%s\n" "$2" | "$3" -U "$1"' sh "$2" "$3" "$talker" ;;
+    esac
+}
+
+collect_haproxy() {
+    haproxy_sockets >"$work/sockets"
+    if [ ! -s "$work/sockets" ]; then
+        if [ -r /proc/net/unix ]; then
+            none haproxy-sessions.txt 'no process of this network namespace listens on a stats socket of HAProxy'
+        else
+            left haproxy-sessions.txt '/proc/net/unix is not there'
+        fi
+        return
+    fi
+    talker=''
+    for program in socat nc ncat; do
+        command -v "$program" >/dev/null 2>&1 || continue
+        [ "$program" = nc ] && ! nc -h 2>&1 </dev/null | grep -q -e '-[0-9A-Za-z]*U' && continue # netcat-traditional and busybox have no -U
+        talker=$program
+        break
+    done
+    if [ -z "$talker" ]; then
+        left haproxy-sessions.txt 'neither socat nor an nc that knows -U is installed'
+        return
+    fi
+    file=haproxy-sessions.txt number=1 known=' ' why=''
+    while read -r socket; do
+        [ -e "$state/haproxy-sessions-4.txt" ] && break
+        if is_late_for_haproxy; then
+            why="more than $ALL_S seconds were used up before it"
+        elif [ ! -w "$socket" ]; then
+            why="$socket cannot be written without root"
+        elif ! ask_haproxy "$work/more" "$socket" 'show info'; then
+            why="$socket: $reason"
+        else
+            process=$(sed -n 's/^Pid: //p' "$work/more")
+            case $known in *" ${process:-none} "*) continue ;; esac # a process may have several sockets
+            if ! ask_haproxy "$state/$file" "$socket" 'show sess'; then
+                why="$socket: $reason"
+            elif ! head -n 1 "$state/$file" | grep -q '^0x'; then # it shows the session that asks, if nothing else
+                why="$socket: $(head -n 1 "$state/$file" | cut -c1-100)"
+            else
+                take_all_sessions
+                known="$known$process "
+                count=$((count + 1)) number=$((number + 1))
+                file=haproxy-sessions-$number.txt
+                continue
+            fi
+            rm -f "$state/$file"
+        fi
+    done <"$work/sockets"
+    [ -e "$state/haproxy-sessions.txt" ] || left haproxy-sessions.txt "${why:-no stats socket of HAProxy answered}"
+    rm -f "$work/more"
+}
+
+is_late_for_haproxy() {
+    learn_time
+    [ $((seconds - begun)) -ge "$ALL_S" ]
+}
+
+# `show sess all` costs HAProxy much (management.txt, "show sess"): where there are many sessions the short form stays.
+take_all_sessions() {
+    if [ "$(wc -l <"$state/$file")" -gt "$MOST_SESSIONS" ]; then
+        note "$work/failed" "$file" "more than $MOST_SESSIONS sessions, for which show sess all is a burden; show sess stands there"
+    elif ask_haproxy "$work/more" "$socket" 'show sess all' && head -n 1 "$work/more" | grep -q '^0x'; then
+        cat "$work/more" >"$state/$file" || full=yes
+    else
+        note "$work/failed" "$file" "show sess all failed, show sess stands there: ${reason:-no answer}"
+    fi
 }
 
 collect_counters() {

@@ -10,6 +10,7 @@ from tcpwhy.evidence.state import Host, State
 from tcpwhy.tables.addresses import Addresses, read_address_table
 from tcpwhy.tables.conntrack import Conntrack, read_conntrack
 from tcpwhy.tables.counters import Counters, read_counters
+from tcpwhy.tables.haproxy_sessions import HaproxySessions, read_haproxy_sessions
 from tcpwhy.tables.ipset import IpSets, read_ipsets
 from tcpwhy.tables.iptables import Iptables, read_iptables
 from tcpwhy.tables.ipvs import Ipvs, read_ipvs
@@ -118,6 +119,11 @@ class HostTables:
         return read_ipvs(self.state)
 
     @functools.cached_property
+    def haproxy_sessions(self) -> HaproxySessions | None:
+        """Sessions of HAProxy, of all its processes."""
+        return read_haproxy_sessions(self.state)
+
+    @functools.cached_property
     def ipsets(self) -> IpSets | None:
         """Address sets of iptables."""
         return read_ipsets(self.state)
@@ -149,7 +155,7 @@ class HostTables:
     def _unread_pieces(self) -> Iterator[UnreadPieces]:
         rulesets = [*(self.iptables or ()), *(self.ip6tables or ())]
         tables = [self.nft, self.links, self.addresses, self.neighbours, self.routes, self.routes6, self.policy_rules, self.policy_rules6,
-                  self.sysctls, self.counters, self.conntrack, self.ipvs, self.ipsets, self.programs]  # fmt: skip
+                  self.sysctls, self.counters, self.conntrack, self.ipvs, self.haproxy_sessions, self.ipsets, self.programs]  # fmt: skip
         for table in (*rulesets, *tables):
             if table is not None:
                 yield table.unread
