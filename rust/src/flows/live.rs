@@ -404,7 +404,8 @@ impl Live {
             for byte in tcp.payload.iter().take(16) {
                 head = mix(head ^ u64::from(*byte));
             }
-            self.row.payload_anchors.add(anchor(2, head ^ u64::from(tcp.seq)));
+            let hash = anchor(2, head ^ u64::from(tcp.seq));
+            self.row.payload_anchors.add(hash & !1 | u64::from(from_b));
         }
         let taken = occupied(tcp.flags, tcp.payload_length);
         let end = tcp.seq.wrapping_add(taken);

@@ -293,7 +293,8 @@ pub struct Row {
     pub a: Half,
     pub b: Half,
     pub shared: Shared,
-    /// Hashes of (TSval, TSecr) pairs and of (sequence number, first payload bytes) of segments that begin a message.
+    /// Hashes of (TSval, TSecr) pairs and of (sequence number, first payload bytes) of segments that begin a message;
+    /// the lowest bit of the latter tells the sender: 0 for end `a`, 1 for `b`.
     pub timestamp_anchors: Sketch,
     pub payload_anchors: Sketch,
     /// Where the frame index keeps the last chunk of this row's frames; several where parts were merged.

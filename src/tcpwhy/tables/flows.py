@@ -56,7 +56,8 @@ def load_flows(db: duckdb.DuckDBPyConnection, indexes: Sequence[VantageIndex]) -
     """Makes the table `flow`: a row a flow at a vantage point, turned from client to server.
 
     Columns: `id` (unique over the case), `vantage` (its number), `flow` (row in the vantage point's table), `client_ip`,
-    `client_port`, `server_ip`, `server_port`, `ipv6`, SHARED_COLUMNS, HALF_COLUMNS of each end, anchors and `chains`.
+    `client_port`, `server_ip`, `server_port`, `ipv6`, SHARED_COLUMNS, HALF_COLUMNS of each end, anchors and `chains`. The lowest bit of
+    a payload anchor is 0 where the client sent it, 1 where the server did.
 
     A tuple is turned the same way at all vantage points: by who sent a SYN, else who was sent a SYN-ACK, else who refused, else the
     ephemeral port, else who sent the first data, else the first packet (docs/json.md).
@@ -114,7 +115,9 @@ def load_flows(db: duckdb.DuckDBPyConnection, indexes: Sequence[VantageIndex]) -
             CASE WHEN client_is_a THEN ip_b ELSE ip_a END AS server_ip,
             CASE WHEN client_is_a THEN port_b ELSE port_a END AS server_port,
             ipv6, {", ".join(SHARED_COLUMNS)}, {", ".join(ends)},
-            timestamp_anchors, payload_anchors, chains
+            timestamp_anchors,
+            list_transform(payload_anchors, lambda anchor: CASE WHEN client_is_a THEN anchor ELSE xor(anchor, 1::UBIGINT) END)
+                AS payload_anchors, chains
         FROM raw JOIN turn USING (ip_a, port_a, ip_b, port_b)
         ORDER BY id
         """,
