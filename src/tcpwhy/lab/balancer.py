@@ -48,6 +48,7 @@ class Balancer:
         """Starts it on `host`, whose cables it makes plain; `kind` (`dpvs` or `lvs`) is how its table is written."""
         self._table = host.scratch / "balancer-table"
         self._world = host.world
+        self._talk = host.scratch / "output"
         ready = host.scratch / "balancer-ready"
         plan = host.scratch / "balancer.json"
         plan.write_text(
@@ -59,6 +60,7 @@ class Balancer:
                     "reals": reals,
                     "local_addresses": local_addresses,
                     "ports": ports,
+                    "mtu": server_side_mtu(host),
                     "seed": host.world.random.getrandbits(32),
                     "interfaces": [interface.logical for interface in host.interfaces],
                     "table": str(self._table),
@@ -70,16 +72,20 @@ class Balancer:
         host.sysctl("net.ipv6.conf.all.forwarding", 0)
         self._process = host.start([sys.executable, "-m", __name__, str(plan)])
         host.world.wait_for(lambda: ready.exists() or self._process.poll() is not None, 20, "the balancer")
-        if self._process.poll() is not None:
-            raise RuntimeError(f"the balancer ended: {(host.scratch / 'output').read_text()[-500:]}")
+        self._require_running()
         host.tables[TABLE_FILES[kind]] = self.table
 
     def table(self) -> str:
         """Its connection table at this moment."""
         self._table.unlink(missing_ok=True)
         self._process.send_signal(signal.SIGUSR1)
-        self._world.wait_for(self._table.exists, 10, "the balancer's table")
+        self._world.wait_for(lambda: self._table.exists() or self._process.poll() is not None, 10, "the balancer's table")
+        self._require_running()
         return self._table.read_text()
+
+    def _require_running(self) -> None:
+        if self._process.poll() is not None:
+            raise RuntimeError(f"the balancer ended: {self._talk.read_text()[-500:]}")
 
 
 def plain_cables(*hosts: Host) -> None:
@@ -90,6 +96,12 @@ def plain_cables(*hosts: Host) -> None:
                 host.run(["ethtool", "-K", device, "tx", "off", "tso", "off", "gso", "off", "gro", "off"])
 
 
+def server_side_mtu(host: Host) -> int:
+    """The least MTU of the interfaces behind the first, in bytes."""
+    rows = json.loads(host.ip("-j link"))
+    return min(int(row["mtu"]) for row in rows if row["ifname"] in {one.logical for one in host.interfaces[1:]})
+
+
 def run(plan: dict[str, object]) -> None:
     """Balances until it is ended by a signal; SIGUSR1 makes it write its table."""
     balancer = FullNat(
@@ -97,8 +109,9 @@ def run(plan: dict[str, object]) -> None:
         _end(plan["virtual"]),
         [_end(real) for real in plan["reals"]],  # type: ignore[attr-defined]
         [ipaddress.ip_address(text).packed for text in plan["local_addresses"]],  # type: ignore[attr-defined]
-        tuple(plan["ports"]),  # type: ignore[arg-type]
-        int(str(plan["seed"])),
+        ports=tuple(plan["ports"]),  # type: ignore[arg-type]
+        mtu=int(str(plan["mtu"])),
+        seed=int(str(plan["seed"])),
     )
     is_ipv6 = len(balancer.virtual[0]) == 16
     sockets = [_listen(str(name), ETH_P_IPV6 if is_ipv6 else ETH_P_IP) for name in plan["interfaces"]]  # type: ignore[attr-defined]

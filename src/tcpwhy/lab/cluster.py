@@ -16,8 +16,8 @@ from .load import Load, Talk, endpoint
 from .services import backend
 from .world import World
 
-BALANCERS = ("balancer", "lb-1", "slb-a", "l4")
-SERVERS = ("nginx-", "web", "rs", "backend-")
+BALANCER, NAT = "balancer", "nat"
+SERVERS = ("nginx-01", "nginx-02", "nginx-03")
 TEAMS = ("orders", "search", "billing", "risk control", "mobile-gateway", "reports", "crawler", "team/payments", "stock")
 HEADER = "X-Team"
 MASQUERADE_PORTS = "10000-19999"  # apart from the ports that the kernels of clients and balancers hand out
@@ -51,19 +51,19 @@ class Cluster:
         self.world.notes["conntrack"] = self.nat.run(["conntrack", "-L", "-f", family, "-p", "tcp"])
 
 
-def build(world: World, *, nat_captured: bool = True, proxy_protocol: bool = False) -> Cluster:
+def build(world: World, *, captured: frozenset[str] = frozenset({BALANCER, NAT}), proxy_protocol: bool = False) -> Cluster:
     """The hosts, their cables and routes, the masquerading, and nginx on each real server.
 
-    `proxy_protocol` lets nginx expect a PROXY header. The NAT node is a vantage point, with captures or without.
+    The balancer and the NAT node are vantage points; `captured` names those of them where packets are taken. `proxy_protocol`
+    lets nginx expect a PROXY header.
     """
     draw = world.random
     inside = world.host("inside", vantage=False)
     outside = world.host("outside", vantage=False)
-    nat = world.host("nat", captured=nat_captured, forwards=True)
+    nat = world.host(NAT, captured=NAT in captured, forwards=True)
     edge = world.host("edge", vantage=False, forwards=True)
-    balancer = world.host(draw.choice(BALANCERS))
-    stem = draw.choice(SERVERS)
-    servers = [world.host(f"{stem}{number:02d}") for number in range(1, draw.choice([2, 3]) + 1)]
+    balancer = world.host(BALANCER, captured=BALANCER in captured)
+    servers = [world.host(name) for name in SERVERS[: draw.choice([2, 3])]]
     for left, right in ((inside, nat), (nat, edge), (outside, edge), (edge, balancer)):
         world.link(left, right)
     if world.options.vxlan:
@@ -92,8 +92,6 @@ def build(world: World, *, nat_captured: bool = True, proxy_protocol: bool = Fal
             served=world.scratch / f"served-{server.name}.log",
         )
     world.notes |= {
-        "nat": nat.name,
-        "balancer": balancer.name,
         "servers": [server.name for server in servers],
         "service": endpoint(vip, port),
         "inside": [inside.name],

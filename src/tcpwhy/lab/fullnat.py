@@ -63,15 +63,25 @@ class FullNat:
     """The balancer of one virtual service."""
 
     def __init__(
-        self, manner: Manner, virtual: End, reals: Sequence[End], local_addresses: Sequence[bytes], ports: tuple[int, int], seed: int
+        self,
+        manner: Manner,
+        virtual: End,
+        reals: Sequence[End],
+        local_addresses: Sequence[bytes],
+        *,
+        ports: tuple[int, int],
+        mtu: int,
+        seed: int,
     ) -> None:
-        """`ports` are the first and the last local port."""
+        """`ports` are the first and the last local port; `mtu` is that of the real servers' side, in bytes."""
         self.manner = manner
         self.virtual = virtual
         self.reals = list(reals)
         self.local_addresses = list(local_addresses)
         self.ports = ports
+        self.mtu = mtu
         self.unmarked = 0  # segments that had no room for TOA
+        self.refused = 0  # SYNs for which no local port was free
         self._random = random.Random(seed)
         self._secret = self._random.randbytes(16)
         self._turn = 0
@@ -114,6 +124,7 @@ class FullNat:
             if entry is not None:
                 self._forget(entry)
             entry = self._connect(segment, now)
+            self.refused += entry is None
         if entry is None:
             return None
         offset = (segment.sequence - entry.client_isn - 1) % MODULUS
@@ -178,26 +189,35 @@ class FullNat:
         address, port = entry.client
         kind = self.manner.kind6 if len(address) == 16 else self.manner.kind4
         option = struct.pack("!BBH", kind, 4 + len(address), port) + address
+        if segment.size + len(option) > self.mtu:
+            self.unmarked += 1
+            return
         if segment.option_length + len(option) > OPTION_ROOM:
             kept = [one for one in segment.options if one[0] == TIMESTAMPS or (segment.flags & SYN and one[0] != NOP)]
             if sum(map(len, kept)) + len(option) > OPTION_ROOM:
                 self.unmarked += 1
                 return
             segment.options = kept
-        spare = OPTION_ROOM - segment.option_length - len(option)
-        if self.manner.place == "first":
-            segment.options.insert(0, option)
-        elif self.manner.place == "last":
-            segment.options.append(option)
-        else:
-            padding = [bytes([NOP])] * self._random.randint(0, min(spare, 11))
-            place = self._random.randint(0, len(segment.options))
-            segment.options[place:place] = [*padding, option]
+        segment.options = self._placed(option, segment)
 
-    def _connect(self, segment: Segment, now: float) -> Entry:
+    def _placed(self, option: bytes, segment: Segment) -> list[bytes]:
+        """The segment's options with one more, where the balancer's manner puts it."""
+        others = segment.options
+        if self.manner.place == "first":
+            return [option, *others]
+        if self.manner.place == "last":
+            return [*others, option]
+        spare = min(OPTION_ROOM - segment.option_length, self.mtu - segment.size) - len(option)
+        padding = [bytes([NOP])] * self._random.randint(0, min(spare // 4 * 4, 11))  # whole words, for they are filled up
+        place = self._random.randint(0, len(others))
+        return [*others[:place], *padding, option, *others[place:]]
+
+    def _connect(self, segment: Segment, now: float) -> Entry | None:
         real = self.reals[self._turn % len(self.reals)]
         self._turn += 1
         local = self._free_local(real)
+        if local is None:
+            return None
         isn = self._isn(local, real, now)
         preface = _preface(self.manner.mark, segment.source, self.virtual)
         shift = (isn - segment.sequence) % MODULUS
@@ -205,15 +225,15 @@ class FullNat:
         self._inward[segment.source] = self._outward[real, local] = entry
         return entry
 
-    def _free_local(self, real: End) -> End:
-        """An unused local address and port towards a real server; raises RuntimeError where all are in use."""
+    def _free_local(self, real: End) -> End | None:
+        """An unused local address and port towards a real server, None where all are in use."""
         first, last = self.ports
         start = self._random.randint(first, last)
         for address in self._random.sample(self.local_addresses, len(self.local_addresses)):
             for port in (*range(start, last + 1), *range(first, start)):
                 if (real, (address, port)) not in self._outward:
                     return address, port
-        raise RuntimeError("no local port is free")
+        return None
 
     def _isn(self, local: End, real: End, now: float) -> int:
         """A number from a secret hash and a clock of 64 ns, as secure_tcp_seq (net/core/secure_seq.c) makes it."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .balancer_tables import in_hex
-from .cluster import HEADER
+from .cluster import BALANCER, HEADER, NAT
 from .load import endpoint
 from .scenario import RealClient, StoryDidNotHappen, Truth
 from .view import CaseView, Packet
@@ -21,7 +21,7 @@ GRACE_NS = 400_000_000  # how long after its client's close a connection's last 
 TUPLE = r"src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)"
 CONNTRACK = re.compile(rf"tcp .*?{TUPLE} .*?{TUPLE}")
 
-TABLES = ("ipvsadm-connections.txt", "proc-net-ip_vs_conn.txt", "haproxy-sessions.txt")
+TABLES = ("ipvsadm-connections.txt", "proc-net-ip_vs_conn.txt")  # a line an entry; HAProxy writes several
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class _Known:
         self.packets = packets
         self.is_old = talks[0].started_ns < recorded_ns
         self.captured = [asked for talk in talks for asked in talk.requests if asked[2] >= recorded_ns]
-        self.own = {talk.client for talk in talks}
+        speaking = [talk for talk in talks if any(asked in talk.requests for asked in self.captured)] or talks
+        self.own = {talk.client for talk in speaking}
         self.is_behind_nat = {talk.host for talk in talks} <= set(_names(view, "inside"))
         self.seen = {_translated(view, one) for one in self.own} if self.is_behind_nat else self.own
         starts = any(packet.kind == "S" for packet in packets)
@@ -77,17 +78,15 @@ class _Known:
         """The connection as the truth tells it."""
         evidence = self._evidence(mark, header_only=header_only)
         of_nat = _evidence_of_nat(self.view) if self.is_behind_nat and evidence and not header_only else []
-        resolved = self.own if of_nat else self.seen
+        resolved = self.own if of_nat else {_address(one) for one in self.seen} if header_only else self.seen
         real = next(iter(resolved)) if len(resolved) == 1 and evidence else None
-        if real is not None and header_only:
-            real = _address(real)
         right = self.own | self.seen | {_address(one) for one in self.own | self.seen}
         teams = sorted({headers[HEADER] for _, headers, _ in self.captured if HEADER in headers})
         return RealClient(
             client=self.client,
             server=self.server,
             real_client=real,
-            also_right=sorted(right - {real}) if len(self.own) == 1 else [],
+            also_right=sorted(right - {real}) if len(self.own) == 1 and evidence else [],
             headers={HEADER: ", ".join(teams)} if teams else {},
             open_before_capture=self.is_old,
             requests=len(self.captured),
@@ -104,14 +103,21 @@ class _Known:
             return ["header"] if at_server and self.captured else []
         if mark and at_server and not self.is_old:
             found.append(mark)
-        balancer = view.note("balancer")
-        if kept(view, balancer) and any(_is_in(self.client, view.state(balancer, name) or "") for name in TABLES):
+        if kept(view, BALANCER) and self._is_in_table():
             found.append("lb-table")
         if view.note("forwards") == "fullnat" and at_server:
-            places = [balancer, *([view.note("nat")] if self.is_behind_nat else [])]
+            places = [BALANCER, *([NAT] if self.is_behind_nat else [])]
             if any(kept(view, place) and self._is_seen_before(place) for place in places):
                 found.append("lb-capture")
         return found
+
+    def _is_in_table(self) -> bool:
+        """Whether the balancer's table holds the connection at the end, this incarnation of it."""
+        view = self.view
+        lines = [line for name in TABLES for line in (view.state(BALANCER, name) or "").splitlines()]
+        if any(_is_in(self.client, line) and any(_is_in(one, line) for one in self.seen) for line in lines):
+            return True
+        return _is_in(self.client, view.state(BALANCER, "haproxy-sessions.txt") or "")
 
     def _is_seen_before(self, place: str) -> bool:
         """Whether data of the connection, as it is before the balancer, were captured at a place."""
@@ -125,11 +131,10 @@ def kept(view: CaseView, place: str) -> bool:
 
 def _evidence_of_nat(view: CaseView) -> list[str]:
     """What in the case tells what the NAT node translated."""
-    nat = view.note("nat")
-    if not kept(view, nat):
+    if not kept(view, NAT):
         return []
-    found = ["conntrack"] if view.state(nat, "conntrack.txt") else []
-    return [*found, "nat-capture"] if nat in view.places else found
+    found = ["conntrack"] if view.state(NAT, "conntrack.txt") else []
+    return [*found, "nat-capture"] if NAT in view.places else found
 
 
 def _packets_at_server(view: CaseView, client: str, server: str, talks: list[Conversation]) -> list[Packet]:

@@ -53,6 +53,11 @@ class Segment:
         return sum(map(len, self.options))
 
     @property
+    def size(self) -> int:
+        """Bytes of the whole packet."""
+        return (40 if self.is_ipv6 else 20) + 20 + (self.option_length + 3) // 4 * 4 + len(self.payload)
+
+    @property
     def length(self) -> int:
         """Sequence numbers that it takes: its payload, SYN and FIN."""
         return len(self.payload) + bool(self.flags & SYN) + bool(self.flags & FIN)

@@ -20,7 +20,7 @@ FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10  # RFC 9293 section 3.1
 
 FIELDS = (
     *("frame.number", "frame.time_epoch", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "tcp.srcport", "tcp.dstport"),
-    *("tcp.seq_raw", "tcp.ack_raw", "tcp.flags", "tcp.len", "tcp.options.timestamp.tsval", "ip.id"),
+    *("tcp.seq_raw", "tcp.ack_raw", "tcp.flags", "tcp.len", "tcp.options.timestamp.tsval", "ip.id", "tcp.options"),
 )
 
 
@@ -40,6 +40,7 @@ class Packet:
     length: int
     timestamp: int | None
     identification: int
+    options: bytes
 
     def has(self, *flags: int) -> bool:
         """Whether all of these flags are set."""
@@ -166,7 +167,7 @@ def _read(path: Path, place: str) -> Iterator[Packet]:
     command += [word for name in FIELDS for word in ("-e", name)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     for line in done.stdout.splitlines():
-        number, when, ip4s, ip4d, ip6s, ip6d, sport, dport, seq, ack, flags, length, tsval, ident = line.split("\t")
+        number, when, ip4s, ip4d, ip6s, ip6d, sport, dport, seq, ack, flags, length, tsval, ident, options = line.split("\t")
         if not sport:
             continue
         seconds, _, fraction = when.partition(".")
@@ -184,4 +185,5 @@ def _read(path: Path, place: str) -> Iterator[Packet]:
             length=int(length or 0),
             timestamp=int(tsval) if tsval else None,
             identification=int(ident, 16) if ident else 0,
+            options=bytes.fromhex(options),
         )
