@@ -39,6 +39,9 @@ class Translation(msgspec.Struct, frozen=True):
     """When the table was read, by its host's clock, where known: the entry speaks for that moment."""
     is_open: bool = True
     """False where the table calls the connection closed or closing."""
+    may_be_shared: bool = False
+    """True where the connection behind may carry other clients' requests too, as HAProxy's in mode http (`http-reuse`): the entry then
+    speaks for the moment `taken_ns` alone."""
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -73,3 +76,7 @@ class ClientRow(msgspec.Struct, frozen=True):
     vantage_point: str
     also_seen_as: tuple[tuple[str, str, str], ...] = ()
     """(vantage point, client, server) where the addresses are others."""
+    because: tuple[str, ...] = ()
+    """What the answer rests on, outwards from the server; why there is none where `real_client` is None."""
+    age_at_least_s: float = 0.0
+    """Seconds between the first and the last packet there: it may have been open before and after."""

@@ -74,8 +74,8 @@ class Session:
 
     @property
     def may_share_server(self) -> bool:
-        """True where the server's connection may have served other clients, or may serve them later (`http-reuse`)."""
-        return self.mode not in ("tcp", "")
+        """True unless the mode is tcp: the server's connection may have served other clients, or may serve them later (`http-reuse`)."""
+        return self.mode != "tcp"
 
 
 @dataclasses.dataclass(slots=True)

@@ -23,7 +23,7 @@ from tcpwhy.evidence.compression import CompressionError, open_plain
 from tcpwhy.tables.logs._event import LONGEST_MESSAGE, SECOND_NS, LogEvent, ParsedLine, What
 from tcpwhy.tables.logs._wrapping import Stamp, unwrap
 
-__all__ = ["Dialect", "LogEvent", "LogReading", "ParsedLine", "What", "dialects", "read_log", "read_logs"]
+__all__ = ["Dialect", "LogEvent", "LogReading", "ParsedLine", "What", "cut_lines", "dialects", "read_log", "read_logs", "told_time"]
 
 LONGEST_LINE = 16_384
 """Bytes of a line that are looked at; the rest is skipped."""
@@ -103,7 +103,7 @@ def read_log(
     file = _File(source, reading, zoneinfo.ZoneInfo(zone) if zone else None, utc_offset_s)
     try:
         with open_plain(path) as stream:
-            for line in _lines(stream):
+            for line in cut_lines(stream):
                 file.take(line)
     except CompressionError as error:
         reading.losses.append(f"{source.file}: read as far as line {file.number}; {error}")
@@ -112,7 +112,7 @@ def read_log(
     file.finish()
 
 
-def _lines(stream: BinaryIO) -> Iterator[bytes]:
+def cut_lines(stream: BinaryIO) -> Iterator[bytes]:
     """Lines without their ends, cut at LONGEST_LINE; the rest of a longer one is skipped."""
     while line := stream.readline(LONGEST_LINE):
         whole = line.endswith(b"\n")
@@ -248,20 +248,26 @@ class _File:
         return parsed
 
     def _time(self, parsed: ParsedLine, stamp: Stamp | None) -> tuple[int | None, int, int | None]:
-        """The wall clock, its precision, and UTC where the zone is known.
+        return told_time(parsed, stamp, self._zone, self._utc_offset_s)
 
-        A wrapper that names its zone wins.
-        """
-        naive, precision, offset = parsed.naive_time_ns, parsed.time_precision_ns, parsed.zone_offset_s
-        if stamp is not None and (naive is None or (offset is None and stamp.zone_offset_s is not None)):
-            naive, precision, offset = stamp.naive_ns, stamp.precision_ns, stamp.zone_offset_s
-        if naive is None:
-            return None, precision, None
-        if offset is None and self._zone is not None:
-            offset = _offset_in_zone(naive, self._zone)
-        elif offset is None:
-            offset = self._utc_offset_s
-        return naive, precision, None if offset is None else naive - offset * SECOND_NS
+
+def told_time(
+    parsed: ParsedLine, stamp: Stamp | None, zone: zoneinfo.ZoneInfo | None, utc_offset_s: int | None
+) -> tuple[int | None, int, int | None]:
+    """The wall clock of a line, its precision, and UTC where the zone is known: nanoseconds.
+
+    A wrapper that names its zone wins. `zone` and `utc_offset_s` are for lines that name none, as in `read_log`.
+    """
+    naive, precision, offset = parsed.naive_time_ns, parsed.time_precision_ns, parsed.zone_offset_s
+    if stamp is not None and (naive is None or (offset is None and stamp.zone_offset_s is not None)):
+        naive, precision, offset = stamp.naive_ns, stamp.precision_ns, stamp.zone_offset_s
+    if naive is None:
+        return None, precision, None
+    if offset is None and zone is not None:
+        offset = _offset_in_zone(naive, zone)
+    elif offset is None:
+        offset = utc_offset_s
+    return naive, precision, None if offset is None else naive - offset * SECOND_NS
 
 
 def _offset_in_zone(naive: int, zone: zoneinfo.ZoneInfo) -> int | None:
