@@ -1,9 +1,14 @@
 //! Packets go in, what they say of the real client comes out: addresses in TCP options, PROXY protocol headers, HTTP request heads.
 
+pub mod head;
+pub mod heads;
 pub mod proxy;
 pub mod tlv;
 pub mod toa;
 
+mod chunks;
 mod crc;
+mod reading;
+mod stream;
 #[cfg(test)]
 mod tests;

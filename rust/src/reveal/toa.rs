@@ -107,7 +107,8 @@ impl Claims {
 /// Jupiter, Anolis vtoa, Alibaba CDN, Akamai and HOST_ID.
 ///
 /// Sources: alibaba/LVS kernel/include/net/ip_vs.h; iqiyi/dpvs include/ipvs/proto_tcp.h; Huawei/TCP_option_address src/toa.h;
-/// Tencent/TencentOS-kernel net/toa/toa.h; tiglabs/jupiter core/lb_toa.c; Anolis net/vtoa/vtoa.h; aliyun/alibabacloud-cdn-tool-toa; RFC 7974.
+/// Tencent/TencentOS-kernel net/toa/toa.h; tiglabs/jupiter core/lb_toa.c; Anolis net/vtoa/vtoa.h; aliyun/alibabacloud-cdn-tool-toa;
+/// RFC 7974.
 pub fn claims(options: &[u8]) -> Claims {
     let mut claims = Claims::default();
     for option in walk(options) {
