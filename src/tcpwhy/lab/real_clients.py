@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 
 from .balancer_tables import in_hex
 from .cluster import BALANCER, HEADER, NAT
@@ -17,7 +17,7 @@ from .load import endpoint
 from .scenario import RealClient, StoryDidNotHappen, Truth
 from .view import CaseView, Packet
 
-GRACE_NS = 400_000_000  # how long after its client's close a connection's last packets may come
+GRACE_NS = 400_000_000  # how long before its first request a connection may begin, and end after its last one
 TUPLE = r"src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)"
 CONNTRACK = re.compile(rf"tcp .*?{TUPLE} .*?{TUPLE}")
 
@@ -35,6 +35,17 @@ class Conversation:
     requests: tuple[tuple[str, Mapping[str, str], int], ...]
 
 
+@dataclass
+class Served:
+    """One connection at a server: `first_ns` is when its first request began, `last_ns` when its last one was answered."""
+
+    client: str
+    server: str
+    first_ns: int
+    last_ns: int
+    talks: list[Conversation] = field(default_factory=list)
+
+
 def truth_of(view: CaseView, *, mark: str, header_only: bool = False) -> Truth:
     """The truth of a healthy case of a cluster.
 
@@ -43,13 +54,11 @@ def truth_of(view: CaseView, *, mark: str, header_only: bool = False) -> Truth:
     """
     view.require_healthy_outcomes()
     recorded = _number(view.notes["recorded_ns"])
-    rows = []
-    for (client, server, _), talks in sorted(_served(view).items()):
-        if packets := _packets_at_server(view, client, server, talks):
-            known = _Known(view, client, server, talks, packets, recorded)
-            rows.append(known.row(mark, header_only=header_only))
+    seen = [(served, _packets_at_server(view, served)) for served in _served(view)]
+    rows = [_Known(view, served, packets, recorded).row(mark, header_only=header_only) for served, packets in seen if packets]
     view.require(any(row.open_before_capture for row in rows), "no old connection was in use while the captures ran")
-    view.require(any(not row.open_before_capture for row in rows), "no connection was opened while the captures ran")
+    fresh = any(not row.open_before_capture for row in rows)
+    view.require(fresh or header_only, "no connection was opened while the captures ran")
     count = len(view.connections())
     view.require(count >= 20, f"only {count} connections, expected at least 20")
     return Truth(healthy_connections=count, clients=rows)
@@ -58,14 +67,13 @@ def truth_of(view: CaseView, *, mark: str, header_only: bool = False) -> Truth:
 class _Known:
     """All that is known of one connection at a server."""
 
-    def __init__(
-        self, view: CaseView, client: str, server: str, talks: list[Conversation], packets: list[Packet], recorded_ns: int
-    ) -> None:
+    def __init__(self, view: CaseView, served: Served, packets: list[Packet], recorded_ns: int) -> None:
+        talks = served.talks
         self.view = view
-        self.client = client
-        self.server = server
+        self.client = client = served.client
+        self.server = served.server
         self.packets = packets
-        self.is_old = talks[0].started_ns < recorded_ns
+        self.is_old = served.first_ns < recorded_ns
         self.captured = [asked for talk in talks for asked in talk.requests if asked[2] >= recorded_ns]
         speaking = [talk for talk in talks if any(asked in talk.requests for asked in self.captured)] or talks
         self.own = {talk.client for talk in speaking}
@@ -137,16 +145,16 @@ def _evidence_of_nat(view: CaseView) -> list[str]:
     return [*found, "nat-capture"] if NAT in view.places else found
 
 
-def _packets_at_server(view: CaseView, client: str, server: str, talks: list[Conversation]) -> list[Packet]:
+def _packets_at_server(view: CaseView, served: Served) -> list[Packet]:
     """The packets of one incarnation at its server, in time order."""
-    first, last = talks[0].started_ns - GRACE_NS // 4, max(talk.ended_ns for talk in talks) + GRACE_NS
-    places = view.connections(server=server).get((client, server), {})
+    first, last = served.first_ns - GRACE_NS, max(served.last_ns, *(talk.ended_ns for talk in served.talks)) + GRACE_NS
+    places = view.connections(server=served.server).get((served.client, served.server), {})
     of_servers = [packet for place in _names(view, "servers") for packet in places.get(place, [])]
     return sorted((packet for packet in of_servers if first <= packet.time_ns <= last), key=lambda packet: packet.time_ns)
 
 
-def _served(view: CaseView) -> dict[tuple[str, str, str], list[Conversation]]:
-    """The conversations that came over each connection of each server: (client, server, nginx's number of it)."""
+def _served(view: CaseView) -> list[Served]:
+    """The connections of each server, by what its nginx wrote down of the requests that came over them."""
     conversations: dict[str, Conversation] = {}
     for outcome in view.outcomes:
         asked = outcome["requests"]
@@ -155,18 +163,20 @@ def _served(view: CaseView) -> dict[tuple[str, str, str], list[Conversation]]:
         times = _number(outcome["started_ns"]), _number(outcome["ended_ns"])
         talk = Conversation(str(outcome["client"]), str(outcome["host"]), *times, requests)
         conversations |= {request[0]: talk for request in requests}
-    found: dict[tuple[str, str, str], list[Conversation]] = defaultdict(list)
+    found: dict[tuple[str, str, str], Served] = {}
     for name in _names(view, "servers"):
         for line in (view.scratch / f"served-{name}.log").read_text().splitlines():
             if "unix:" in line:
                 continue  # nginx asking itself
-            _, number, client_ip, client_port, server_ip, server_port, request = line.split()
+            ended, took, number, client_ip, client_port, server_ip, server_port, request = line.split()
+            ended_ns = int(Decimal(ended) * 10**9)
+            began_ns = ended_ns - int(Decimal(took) * 10**9)
             key = (endpoint(client_ip, int(client_port)), endpoint(server_ip, int(server_port)), number)
-            if conversations[request] not in found[key]:
-                found[key].append(conversations[request])
-    for talks in found.values():
-        talks.sort(key=lambda talk: talk.started_ns)
-    return found
+            served = found.setdefault(key, Served(key[0], key[1], began_ns, ended_ns))
+            served.first_ns, served.last_ns = min(served.first_ns, began_ns), max(served.last_ns, ended_ns)
+            if conversations[request] not in served.talks:
+                served.talks.append(conversations[request])
+    return [found[key] for key in sorted(found)]
 
 
 def _translated(view: CaseView, client: str) -> str:
@@ -180,10 +190,11 @@ def _translated(view: CaseView, client: str) -> str:
 
 
 def _is_in(end: str, table: str) -> bool:
-    """Whether a table holds `ip:port`, written out or in the kernel's hexadecimal form."""
+    """Whether a table holds `ip:port`, written out, without the brackets of IPv6 (HAProxy), or in the kernel's hexadecimal form."""
     address, _, port = end.rpartition(":")
     packed = ipaddress.ip_address(address.strip("[]")).packed
-    return re.search(rf"(?<![\d.:a-f]){re.escape(end)}(?!\d)|{re.escape(in_hex((packed, int(port))))}", table) is not None
+    forms = (end, end.replace("[", "").replace("]", ""), in_hex((packed, int(port))))
+    return any(re.search(rf"(?<![\w.:]){re.escape(form)}(?!\w)", table) for form in forms)
 
 
 def _address(end: str) -> str:

@@ -24,7 +24,7 @@ user root root; daemon off; master_process off; worker_processes 1; pid {folder}
 error_log {error_log} {level};
 events {{ worker_connections 1024; }}
 http {{
-  log_format served "$msec $connection $remote_addr $remote_port $server_addr $server_port $http_x_request_id";
+  log_format served "$msec $request_time $connection $remote_addr $remote_port $server_addr $server_port $http_x_request_id";
   access_log {access_log};
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
@@ -51,7 +51,7 @@ def nginx(
 ) -> subprocess.Popen[bytes]:
     """Starts nginx with `http` as the inside of its http block, and returns when it listens on `port`.
 
-    `served` gets a line for each request: seconds, the connection's number, both its ends, the request's X-Request-Id.
+    `served` gets a line a request: when it ended, how long it took, the connection's number, both its ends, the request's X-Request-Id.
     """
     folder = host.scratch / f"nginx-{port}"
     folder.mkdir(exist_ok=True)
