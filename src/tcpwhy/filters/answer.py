@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
 
@@ -26,7 +27,8 @@ REMINDER = (
 
 TRUST = "Whoever sends a packet can write this option: believe it where the packet comes from your balancer's own addresses."
 
-_INSIDE = "the same bytes inside another option (a timestamp's TSval and TSecr, a SACK block), or behind kind 0, which ends the options"
+_INSIDE = "the same bytes inside another option (a timestamp's TSval and TSecr, a SACK block)"
+_BEHIND_END = "the option behind kind 0, which ends the options (RFC 9293 section 3.1)"
 _EXPERIMENT = (
     "an experiment on kind {kinds} whose bytes are the same, such as a TCP Fast Open cookie (port 63881 is its number f989, RFC 6994): "
     "nothing in the option tells them apart"
@@ -70,9 +72,10 @@ class UnusedLayout(msgspec.Struct, frozen=True):
     because: str
 
 
-class FilterAnswer(msgspec.Struct, frozen=True):
+class FilterAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """All filters for one client."""
 
+    schema: Literal["tcpwhy-filter/1"] = "tcpwhy-filter/1"
     real_client: str
     """`1.2.3.4`, `1.2.3.4:80`, `2001:db8::1` or `[2001:db8::1]:80`."""
     layouts: tuple[UsedLayout, ...]
@@ -84,7 +87,6 @@ class FilterAnswer(msgspec.Struct, frozen=True):
     """Whose word it is."""
     all_match: tuple[str, ...]
     """Those of the false matches that no filter can avoid."""
-    schema: str = "tcpwhy-filter/1"
 
 
 def ready_filters(
@@ -156,7 +158,7 @@ def _tcpdump(asking: _Asking) -> Iterator[ReadyFilter]:
             explanation=f"Looks for the option {_WHERE[offsets]}{tagged}, on {_packets(asking.wanted.versions)}.",
             expressions=(tcpdump_expression(asking.with_offsets(offsets), vlan=vlan),),
             use=(f'tcpdump -n -r FILE "$({command})"',) if vlan else (live,),
-            false_matches=(_INSIDE, *asking.shared()),
+            false_matches=(_INSIDE, _BEHIND_END, *asking.shared()),
             misses=(*_missed_offsets(offsets), *_missed_by_tcpdump(asking.wanted.versions, vlan=vlan)),
             limits=_VLAN_LIMITS if vlan else _MEMORY_LIMITS if offsets == "every" and len(asking.wanted.versions) > 1 else (),
             snap_length=SNAP_LENGTH,
@@ -241,7 +243,7 @@ def _nft(asking: _Asking) -> Iterator[ReadyFilter]:
         use=tuple(
             f"{command} | sed 's/.*/add rule inet TABLE CHAIN & {statement}/' | nft -f -" for statement in ("counter", "ct mark set 1")
         ),
-        false_matches=asking.shared(),
+        false_matches=(_BEHIND_END, *asking.shared()),
         misses=("a second option of one kind on one packet: the kernel takes the first",),
         limits=("nft has no `or`: each line is for a rule of its own",) if len(asking.wanted.layouts) > 1 else (),
         snap_length=None,
@@ -280,7 +282,7 @@ def _iptables_bytes(asking: _Asking, version: IpVersion, *, u32: bool) -> ReadyF
         explanation=f"Looks for the option {_WHERE[offsets]}, by {match}, on packets that have an option of the kind.",
         expressions=u32_matches(wanted, version) if u32 else bpf_matches(wanted, version),
         use=(f"(echo '*filter'; {line} | sed 's/.*/-A INPUT & -j LOG/'; echo COMMIT) | {program}-restore -n",),
-        false_matches=(f"{_INSIDE}, on a packet that has an option of the kind besides", *asking.shared()),
+        false_matches=(f"{_INSIDE}, on a packet that has an option of the kind besides", _BEHIND_END, *asking.shared()),
         misses=(*_missed_offsets(offsets), *(("IPv6 packets with extension headers",) if version == 6 else ())),
         limits=(f"{most}; each line is for a rule of its own",),
         snap_length=None,

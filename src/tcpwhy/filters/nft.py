@@ -1,7 +1,7 @@
 """A client and layouts go in; matches for rules of nft come out, one a rule, for nft has no `or` (nft(8), "TCP option").
 
-The kernel walks the options (net/netfilter/nft_exthdr.c nft_exthdr_tcp_eval) and takes the first one of a kind. Offsets are in bits from
-the kind byte. `tcp option 254 length 8` is written as `@254,8,8 8`: the worded form crashes nft 1.0.6.
+The kernel walks the options (net/netfilter/nft_exthdr.c nft_exthdr_tcp_eval), takes the first one of a kind, and steps over kind 0 as
+over a NOP. Offsets are in bits from the kind byte. `tcp option 254 length 8` is written as `@254,8,8 8`: the worded form crashes nft 1.0.6.
 """
 
 from __future__ import annotations
