@@ -24,8 +24,8 @@ def join_flows(db: duckdb.DuckDBPyConnection) -> None:
 
     Flows with one 5-tuple join on one equal anchor: the client's ISN; else, where one of them has no SYN, on both directions' numbers
     lying near each other; so do flows of one client port towards different servers. Flows whose addresses differ
-    otherwise (NAT) need two: both ISNs; the client's ISN and a (TSval, TSecr) pair; a payload anchor of the client and another one; or
-    any and a (TSval, TSecr) pair, with numbers that lie near each other. Flows whose client numbers differ are never one: a balancer in
+    otherwise (NAT) need two: both ISNs; the client's ISN and a (TSval, TSecr) pair; a payload anchor of each end; or
+    one and a (TSval, TSecr) pair, with numbers that lie near each other. Flows whose client numbers differ are never one: a balancer in
     full NAT makes two of what was one connection (behind.py). The two directions of a connection that its own host redirects join at one
     place by the client's port and the numbers that each acknowledges. Ranges alone, or timestamps alone, never join: connections opened
     in the same millisecond between the same hosts share them.
@@ -111,16 +111,16 @@ def join_flows(db: duckdb.DuckDBPyConnection) -> None:
             SELECT id, unnest(payload_anchors) AS anchor FROM side
         ),
         payload AS (
-            -- A balancer in full NAT leaves the server's numbers and shifts the client's: those must be shown to be the same.
+            -- A balancer in full NAT leaves the server's numbers and shifts the client's: both must be shown to be the same. Several
+            -- anchors of one end are one: where its ISN meets another's by chance, equal requests make them all equal.
             SELECT x.id AS x, y.id AS y, 'payload and timestamps' AS basis
-            FROM (SELECT a.id AS ax, b.id AS bx, count(*) AS shared, bool_or(anchor & 1 = 0) AS client_shared
+            FROM (SELECT a.id AS ax, b.id AS bx, bool_or(anchor & 1 = 0) AND bool_or(anchor & 1 = 1) AS both_ends
                   FROM anchored a JOIN anchored b USING (anchor) WHERE a.id <> b.id GROUP BY ALL) hit
             JOIN side x ON x.id = ax JOIN side y ON y.id = bx
             WHERE (x.client_ip, x.client_port, x.server_ip, x.server_port)
                     IS DISTINCT FROM (y.client_ip, y.client_port, y.server_ip, y.server_port)
                 AND (x.client_isn IS NULL OR y.client_isn IS NULL OR x.client_isn = y.client_isn)
-                AND (shared >= 2 AND client_shared
-                     OR list_has_any(x.timestamp_anchors, y.timestamp_anchors) AND {numbers_near})
+                AND (both_ends OR list_has_any(x.timestamp_anchors, y.timestamp_anchors) AND {numbers_near})
         )
         SELECT x, y, min(basis) AS basis FROM (
             FROM same_isn UNION ALL FROM near UNION ALL FROM same_client UNION ALL FROM redirected
