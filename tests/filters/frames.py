@@ -47,7 +47,7 @@ def ipv4(content: bytes, *, options: bytes = b"", fragment: int = 0, protocol: i
     words = 5 + len(options) // 4
     head = struct.pack("!BBHHHBB", 0x40 | words, 0, 4 * words + len(content), 7, fragment, 64, protocol)
     ends = ipaddress.IPv4Address("10.0.0.9").packed + ipaddress.IPv4Address("10.0.0.1").packed + options
-    return head + struct.pack("!H", _sum(head + b"\0\0" + ends)) + ends + content
+    return head + struct.pack("!H", checksum(head + b"\0\0" + ends)) + ends + content
 
 
 def ipv6(content: bytes, *, extension: bytes = b"") -> bytes:
@@ -111,7 +111,8 @@ def others(target: Target) -> Sequence[Target]:
     return [*found, *([Target(target.address, target.port ^ bit) for bit in (1, 0x2000)] if target.port is not None else [])]
 
 
-def _sum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
+    """The internet checksum (RFC 1071) of an even number of bytes."""
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF

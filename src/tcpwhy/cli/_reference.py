@@ -15,7 +15,7 @@ import click
 from tcpwhy.cli import main
 
 WIDTH = 100
-_BLOCK = re.compile(r"(<!-- help ([a-z ]*)-->\n).*?(<!-- /help -->\n)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- help ([a-z -]*)-->\n).*?(<!-- /help -->\n)", re.DOTALL)
 _CAUSES = re.compile(r"(<!-- causes -->\n).*?(<!-- /causes -->\n)", re.DOTALL)
 _FATES = re.compile(r"(<!-- fates -->\n).*?(<!-- /fates -->\n)", re.DOTALL)
 

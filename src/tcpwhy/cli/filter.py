@@ -48,10 +48,10 @@ def real_client(
     only: str | None,
     as_json: bool,
 ) -> int:
-    """Find packets whose TCP option (TOA) names IP[:PORT] as the client behind a balancer.
+    """Find packets whose TCP option (TOA) names IP[:PORT] as the client.
 
-    IP is 1.2.3.4, 1.2.3.4:4660, 2001:db8::1 or [2001:db8::1]:4660. Without --for all filters are printed, each with what else it
-    matches and what it misses; with it one goes straight to the tool:
+    A balancer may write that option. IP is 1.2.3.4, 1.2.3.4:4660, 2001:db8::1 or [2001:db8::1]:4660. Without --for all filters are
+    printed, each with what else it matches and what it misses; with it one goes straight to the tool:
 
     \b
       tcpdump -i eth0 "$(tcpwhy filter real-client 1.2.3.4 --for tcpdump)"

@@ -1,6 +1,6 @@
-"""The structs of a report go in, the JSON Schemas of `tcpwhy diagnose --json` and `tcpwhy path --json` come out.
+"""The structs of a report go in, the JSON Schemas of what `tcpwhy COMMAND --json` prints come out.
 
-`python -m tcpwhy.report.schema` prints the first, with `path` behind it the second; docs/schema/ holds what it prints.
+`python -m tcpwhy.report.schema` prints that of `diagnose`, with `path` or `filter` behind it theirs; docs/schema/ holds what it prints.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 
 from tcpwhy.causes import ALL_IDS
 from tcpwhy.diagnosis.finding import Report
+from tcpwhy.filters import FilterAnswer
 from tcpwhy.path import Fate
 from tcpwhy.report.walk import WalkReport
 
@@ -53,6 +54,11 @@ def schema_text() -> str:
 def walk_schema_text() -> str:
     """The text of docs/schema/tcpwhy-path-1.json."""
     return _text(report_schema(WalkReport, "tcpwhy-path/1"))
+
+
+def filter_schema_text() -> str:
+    """The text of docs/schema/tcpwhy-filter-1.json."""
+    return _text(report_schema(FilterAnswer, "tcpwhy-filter/1"))
 
 
 def _text(schema: dict[str, Any]) -> str:
@@ -140,4 +146,5 @@ def _field_descriptions(kind: type[msgspec.Struct]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(walk_schema_text() if sys.argv[1:] == ["path"] else schema_text())
+    texts = {"path": walk_schema_text, "filter": filter_schema_text}
+    sys.stdout.write(texts.get("".join(sys.argv[1:]), schema_text)())
