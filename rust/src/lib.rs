@@ -19,5 +19,5 @@ mod python;
 #[pyo3::pymodule(name = "_core")]
 mod extension {
     #[pymodule_export]
-    use super::python::{Frames, Table, read_flows, scan, sniff, write_slice};
+    use super::python::{Frames, Table, read_flows, reveal, scan, sniff, write_slice};
 }

@@ -1,6 +1,7 @@
 //! Calls from Python go in, tables with an Arrow stream and plain rows come out; no panic of the core gets past this file.
 
 use crate::packets;
+use crate::reveal::pass;
 use crate::scan::{self as scanning, FileSummary};
 use crate::slice::{self, Wanted};
 use arrow::array::{Array, RecordBatch, RecordBatchIterator, cast::AsArray};
@@ -125,20 +126,17 @@ fn os_error(error: std::io::Error) -> PyErr {
     }
 }
 
-/// Scans the captures of one vantage point into `folder`. `progress`, if any, is called with the bytes read so far. The summary is a
-/// dict: see `tcpwhy.tables.index`.
-#[pyfunction]
-#[pyo3(signature = (paths, folder, progress=None))]
-pub fn scan<'py>(
-    py: Python<'py>,
-    paths: Vec<PathBuf>,
-    folder: PathBuf,
+/// Runs a pass over captures without Python's lock. Now and then `progress`, if any, is called with the bytes read so far, and what it or a
+/// signal handler raises stops the pass.
+fn run<T: Send>(
+    py: Python<'_>,
     progress: Option<Py<PyAny>>,
-) -> PyResult<Bound<'py, PyDict>> {
+    pass: impl FnOnce(&mut dyn FnMut(u64) -> ControlFlow<()>) -> std::io::Result<T> + Send,
+) -> PyResult<T> {
     let mut raised: Option<PyErr> = None;
     let mut asked = Instant::now();
     let result = py.detach(|| {
-        scanning::scan(&paths, &folder, &mut |bytes| {
+        pass(&mut |bytes| {
             if asked.elapsed() < ASK_EVERY {
                 return ControlFlow::Continue(());
             }
@@ -159,10 +157,44 @@ pub fn scan<'py>(
             }
         })
     });
-    if let Some(error) = raised {
-        return Err(error);
+    match raised {
+        Some(error) => Err(error),
+        None => result.map_err(os_error),
     }
-    let summary = result.map_err(os_error)?;
+}
+
+/// Reads what the captures of one vantage point say of the real clients into `folder`: claim.parquet, request.parquet and header.parquet,
+/// by the flow numbers of the index. The summary is a dict: see `tcpwhy.tables.revealed`.
+#[pyfunction]
+#[pyo3(signature = (paths, folder, header_names, progress=None))]
+pub fn reveal<'py>(
+    py: Python<'py>,
+    paths: Vec<PathBuf>,
+    folder: PathBuf,
+    header_names: Vec<String>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let revealed = run(py, progress, |progress| {
+        pass::reveal(&paths, &folder, &header_names, progress)
+    })?;
+    let out = PyDict::new(py);
+    out.set_item("flows", revealed.flows)?;
+    let errors: Vec<Option<&str>> = revealed.files.iter().map(|file| file.error.as_deref()).collect();
+    out.set_item("errors", errors)?;
+    Ok(out)
+}
+
+/// Scans the captures of one vantage point into `folder`. `progress`, if any, is called with the bytes read so far. The summary is a
+/// dict: see `tcpwhy.tables.index`.
+#[pyfunction]
+#[pyo3(signature = (paths, folder, progress=None))]
+pub fn scan<'py>(
+    py: Python<'py>,
+    paths: Vec<PathBuf>,
+    folder: PathBuf,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let summary = run(py, progress, |progress| scanning::scan(&paths, &folder, progress))?;
     let out = PyDict::new(py);
     out.set_item("flows", summary.flows)?;
     out.set_item("live_max", summary.live_max)?;

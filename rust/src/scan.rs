@@ -4,7 +4,7 @@ use crate::capture::record::{Direction, Interface, Loss, Record};
 use crate::capture::{FormatInfo, Reader};
 use crate::decode::decode;
 use crate::decode::packet::{Arp, Inner};
-use crate::flows::live::{FlowTable, Origin};
+use crate::flows::live::{FlowTable, Origin, Watch};
 use crate::flows::table::RowStore;
 use crate::index::{CHECKPOINT, FrameLog};
 use crate::trailer::{FileTrailer, put_trailer};
@@ -122,8 +122,8 @@ impl Kept {
 }
 
 /// What the scan gathers besides flows.
-struct Gathered {
-    files: Vec<FileSummary>,
+pub(crate) struct Gathered {
+    pub files: Vec<FileSummary>,
     checkpoints: Vec<Vec<u64>>,
     arp: ArpClaims,
     live_max: usize,
@@ -147,7 +147,38 @@ pub fn scan(paths: &[PathBuf], folder: &Path, progress: &mut dyn FnMut(u64) -> C
         1 << 17,
         File::create(folder.join("frames.idx"))?,
     )))?;
-    let mut table = FlowTable::new(RowStore::new(folder), log);
+    let mut table = FlowTable::new(RowStore::new(folder), log, ());
+    let gathered = read(paths, &mut table, progress)?;
+    let mut trailer = Vec::new();
+    put_trailer(
+        &mut trailer,
+        gathered
+            .files
+            .iter()
+            .zip(&gathered.checkpoints)
+            .map(|(file, checkpoints)| FileTrailer {
+                format: file.format.clone(),
+                interfaces: file.interfaces.clone(),
+                checkpoints: checkpoints.clone(),
+            }),
+    )?;
+    table.log.end(&trailer)?;
+    let flows = table.sink.write(&folder.join("flows.parquet"))?;
+    Ok(Summary {
+        files: gathered.files,
+        flows,
+        live_max: gathered.live_max,
+        arp: gathered.arp,
+    })
+}
+
+/// Reads the captures of one vantage point side by side, in the order of time, into a flow table, and writes out all its flows. Every pass
+/// over captures goes this way, so that each finds the same flows.
+pub(crate) fn read<W: Watch>(
+    paths: &[PathBuf],
+    table: &mut FlowTable<RowStore, W>,
+    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> io::Result<Gathered> {
     let mut gathered = Gathered {
         files: paths.iter().map(|path| FileSummary::new(path)).collect(),
         checkpoints: vec![Vec::new(); paths.len()],
@@ -185,7 +216,7 @@ pub fn scan(paths: &[PathBuf], folder: &Path, progress: &mut dyn FnMut(u64) -> C
         if let [only] = open_inputs.as_mut_slice() {
             // One file alone: records are taken from its buffer as they lie, until another file's time has come.
             if let Some(kept) = only.next.take() {
-                gathered.take(&mut table, only.number, &kept.record())?;
+                gathered.take(table, only.number, &kept.record())?;
                 only.spare = kept.data;
             }
             while let Some(record) = only.reader.next() {
@@ -196,7 +227,7 @@ pub fn scan(paths: &[PathBuf], folder: &Path, progress: &mut dyn FnMut(u64) -> C
                     only.next = Some(keep(&record, data));
                     break;
                 }
-                gathered.take(&mut table, only.number, &record)?;
+                gathered.take(table, only.number, &record)?;
                 if gathered.records.is_multiple_of(PROGRESS_RECORDS)
                     && progress(gathered.bytes_done + only.reader.bytes_read()).is_break()
                 {
@@ -208,7 +239,7 @@ pub fn scan(paths: &[PathBuf], folder: &Path, progress: &mut dyn FnMut(u64) -> C
             .min_by_key(|input| (input.next.as_ref().map_or(i64::MAX, |kept| kept.time_ns), input.number))
         {
             if let Some(kept) = input.next.take() {
-                gathered.take(&mut table, input.number, &kept.record())?;
+                gathered.take(table, input.number, &kept.record())?;
                 input.spare = kept.data;
                 input.advance();
             }
@@ -226,27 +257,7 @@ pub fn scan(paths: &[PathBuf], folder: &Path, progress: &mut dyn FnMut(u64) -> C
         }
     }
     table.finish()?;
-    let mut trailer = Vec::new();
-    put_trailer(
-        &mut trailer,
-        gathered
-            .files
-            .iter()
-            .zip(&gathered.checkpoints)
-            .map(|(file, checkpoints)| FileTrailer {
-                format: file.format.clone(),
-                interfaces: file.interfaces.clone(),
-                checkpoints: checkpoints.clone(),
-            }),
-    )?;
-    table.log.end(&trailer)?;
-    let flows = table.sink.write(&folder.join("flows.parquet"))?;
-    Ok(Summary {
-        files: gathered.files,
-        flows,
-        live_max: gathered.live_max,
-        arp: gathered.arp,
-    })
+    Ok(gathered)
 }
 
 impl FileSummary {
@@ -317,7 +328,12 @@ impl Gathered {
         }
     }
 
-    fn take(&mut self, table: &mut FlowTable<RowStore>, number: u32, record: &Record<'_>) -> io::Result<()> {
+    fn take<W: Watch>(
+        &mut self,
+        table: &mut FlowTable<RowStore, W>,
+        number: u32,
+        record: &Record<'_>,
+    ) -> io::Result<()> {
         self.records += 1;
         let Some(file) = self.files.get_mut(number as usize) else {
             return Ok(());

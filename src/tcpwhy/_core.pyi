@@ -24,6 +24,14 @@ class Frames:
 def scan(paths: Sequence[str], folder: str, progress: Callable[[int], None] | None = None) -> dict[str, Any]:
     """Scan the captures of one vantage point into `folder`; a summary of what was read."""
 
+def reveal(
+    paths: Sequence[str],
+    folder: str,
+    header_names: Sequence[str],
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Read what the captures of one vantage point say of the real clients into `folder`; the number of flows and the files' errors."""
+
 def read_flows(path: str) -> Table:
     """A flow table, whole."""
 

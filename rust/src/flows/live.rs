@@ -60,8 +60,10 @@ impl Slack {
 }
 
 #[derive(Debug, Default)]
-struct Live {
+struct Live<N> {
     row: Row,
+    /// What the watch notes of this flow.
+    notes: N,
     frames: FrameList,
     recent: [Recent; 2],
     /// The end that sent payload last: the next payload of the other end begins a message.
@@ -75,9 +77,41 @@ pub trait RowSink {
     fn row(&mut self, row: Row) -> io::Result<()>;
 }
 
+/// What looks at each flow's segments beside the table itself, and keeps notes of its own.
+pub trait Watch {
+    /// What is noted of one flow while it lives.
+    type Notes: Default;
+    /// A segment; `copy` where the packet was counted already.
+    fn segment(
+        &mut self,
+        notes: &mut Self::Notes,
+        tcp: &Tcp<'_>,
+        from_b: bool,
+        copy: bool,
+        origin: Origin,
+    ) -> io::Result<()>;
+    /// The flow is written out; where its notes were put, if there are any.
+    fn ended(&mut self, notes: Self::Notes) -> io::Result<Option<u64>>;
+}
+
+/// The plain scan notes nothing.
+impl Watch for () {
+    type Notes = ();
+
+    #[inline]
+    fn segment(&mut self, (): &mut (), _: &Tcp<'_>, _: bool, _: bool, _: Origin) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[inline]
+    fn ended(&mut self, (): ()) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+}
+
 /// All flows that are alive at one vantage point.
-pub struct FlowTable<S: RowSink> {
-    slots: Vec<Option<Live>>,
+pub struct FlowTable<S: RowSink, W: Watch = ()> {
+    slots: Vec<Option<Live<W::Notes>>>,
     free: Vec<usize>,
     current: HashTable<usize>,
     fragments: VecDeque<(Address, Address, u32, usize, bool)>,
@@ -85,10 +119,11 @@ pub struct FlowTable<S: RowSink> {
     hand: usize,
     pub sink: S,
     pub log: FrameLog,
+    pub watch: W,
 }
 
-impl<S: RowSink> FlowTable<S> {
-    pub fn new(sink: S, log: FrameLog) -> Self {
+impl<S: RowSink, W: Watch> FlowTable<S, W> {
+    pub fn new(sink: S, log: FrameLog, watch: W) -> Self {
         FlowTable {
             slots: Vec::new(),
             free: Vec::new(),
@@ -97,6 +132,7 @@ impl<S: RowSink> FlowTable<S> {
             hand: 0,
             sink,
             log,
+            watch,
         }
     }
 
@@ -138,7 +174,9 @@ impl<S: RowSink> FlowTable<S> {
         live.row.shared.first_ns.keep_first(time);
         live.row.shared.last_ns.keep_last(time);
         let recent = &mut live.recent[usize::from(from_b)];
-        if recent.is_copy(packet, tcp, origin.interface, origin.direction, origin.time_ns) {
+        let copy = recent.is_copy(packet, tcp, origin.interface, origin.direction, origin.time_ns);
+        self.watch.segment(&mut live.notes, tcp, from_b, copy, origin)?;
+        if copy {
             live.row.shared.copies += 1;
             return Ok(());
         }
@@ -205,7 +243,7 @@ impl<S: RowSink> FlowTable<S> {
     }
 
     /// The incarnations of one tuple that are alive, newest first.
-    fn incarnations(&self, newest: usize) -> impl Iterator<Item = usize> + use<'_, S> {
+    fn incarnations(&self, newest: usize) -> impl Iterator<Item = usize> + use<'_, S, W> {
         std::iter::successors(Some(newest), |slot| {
             self.slots.get(*slot).and_then(Option::as_ref)?.previous
         })
@@ -321,13 +359,16 @@ impl<S: RowSink> FlowTable<S> {
             self.unlink(&live, slot)?;
         }
         live.row.chains.extend(live.frames.finish(&mut self.log)?);
+        live.row
+            .notes
+            .extend(self.watch.ended(std::mem::take(&mut live.notes))?);
         self.sink.row(live.row)
     }
 }
 
-impl<S: RowSink> FlowTable<S> {
+impl<S: RowSink, W: Watch> FlowTable<S, W> {
     /// Takes an older incarnation out of the chain that its successors form; what came before it ends too.
-    fn unlink(&mut self, live: &Live, slot: usize) -> io::Result<()> {
+    fn unlink(&mut self, live: &Live<W::Notes>, slot: usize) -> io::Result<()> {
         let tuple = live.row.tuple;
         let slots = &self.slots;
         let newest = self.current.find(tuple.hash64(), |held| {
@@ -354,7 +395,7 @@ impl<S: RowSink> FlowTable<S> {
     }
 }
 
-impl Live {
+impl<N> Live<N> {
     fn half(&mut self, from_b: bool) -> &mut Half {
         if from_b { &mut self.row.b } else { &mut self.row.a }
     }

@@ -299,6 +299,8 @@ pub struct Row {
     pub payload_anchors: Sketch,
     /// Where the frame index keeps the last chunk of this row's frames; several where parts were merged.
     pub chains: Vec<u64>,
+    /// Where a watch put its notes of this row's parts, in the order of time; empty where none was on.
+    pub notes: Vec<u64>,
 }
 
 impl Row {
@@ -309,6 +311,7 @@ impl Row {
         self.timestamp_anchors.merge(&later.timestamp_anchors);
         self.payload_anchors.merge(&later.payload_anchors);
         self.chains.extend_from_slice(&later.chains);
+        self.notes.extend_from_slice(&later.notes);
     }
 
     /// True where `later`, the next row of the same tuple in time, is the same incarnation: it has no SYN of its own, or the same one,
@@ -337,9 +340,11 @@ impl Row {
         self.shared.put(out);
         self.timestamp_anchors.put(out);
         self.payload_anchors.put(out);
-        out.extend_from_slice(&(self.chains.len() as u32).to_le_bytes());
-        for chain in &self.chains {
-            out.extend_from_slice(&chain.to_le_bytes());
+        for places in [&self.chains, &self.notes] {
+            out.extend_from_slice(&(places.len() as u32).to_le_bytes());
+            for place in places {
+                out.extend_from_slice(&place.to_le_bytes());
+            }
         }
     }
 
@@ -359,9 +364,10 @@ impl Row {
         row.shared = Shared::get(input)?;
         row.timestamp_anchors = Sketch::get(input)?;
         row.payload_anchors = Sketch::get(input)?;
-        let chains = u32::from_le_bytes(chunk(input)?);
-        for _ in 0..chains {
-            row.chains.push(u64::from_le_bytes(chunk(input)?));
+        for places in [&mut row.chains, &mut row.notes] {
+            for _ in 0..u32::from_le_bytes(chunk(input)?) {
+                places.push(u64::from_le_bytes(chunk(input)?));
+            }
         }
         Some(row)
     }

@@ -79,7 +79,7 @@ impl RowStore {
     }
 
     /// Merges what belongs together and writes the table; how many rows it has.
-    pub fn write(mut self, path: &Path) -> io::Result<u64> {
+    pub fn write(self, path: &Path) -> io::Result<u64> {
         let schema = schema();
         let properties = WriterProperties::builder()
             .set_compression(Compression::LZ4_RAW)
@@ -87,10 +87,29 @@ impl RowStore {
             .build();
         let file = File::create(path)?;
         let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(io::Error::other)?;
+        let count = self.drain(&mut |first, rows| {
+            for (number, group) in rows.chunks(GROUP).enumerate() {
+                let batch = batch(&schema, group, first + (number * GROUP) as u64)?;
+                writer.write(&batch).map_err(io::Error::other)?;
+            }
+            Ok(())
+        })?;
+        let file = writer.into_inner().map_err(io::Error::other)?;
+        file.sync_data()?;
+        Ok(count)
+    }
+
+    /// Merges what belongs together and hands the rows on in the order of the table, with the number of the first; how many there were.
+    pub fn drain(mut self, take: &mut dyn FnMut(u64, &[Row]) -> io::Result<()>) -> io::Result<u64> {
         let mut count = 0_u64;
+        let mut hand_on = |rows: Vec<Row>| {
+            let rows = merge_parts(rows);
+            take(count, &rows)?;
+            count += rows.len() as u64;
+            io::Result::Ok(())
+        };
         if self.partitions.is_empty() {
-            let rows = std::mem::take(&mut self.held);
-            write_rows(&mut writer, &schema, rows, &mut count)?;
+            hand_on(std::mem::take(&mut self.held))?;
         } else {
             self.spill()?;
             for (path, buffered) in std::mem::take(&mut self.partitions) {
@@ -102,14 +121,12 @@ impl RowStore {
                 while read_spill(&mut input, &mut rows)? {
                     // More of the same flows may follow: the last rows of each tuple wait for it.
                     let (done, waiting) = settled(rows);
-                    write_rows(&mut writer, &schema, done, &mut count)?;
+                    hand_on(done)?;
                     rows = waiting;
                 }
-                write_rows(&mut writer, &schema, rows, &mut count)?;
+                hand_on(rows)?;
             }
         }
-        let file = writer.into_inner().map_err(io::Error::other)?;
-        file.sync_data()?;
         Ok(count)
     }
 }
@@ -190,16 +207,6 @@ pub fn merge_parts(rows: Vec<Row>) -> Vec<Row> {
     let mut merged = merged_by_tuple(rows);
     merged.sort_by_key(Row::order);
     merged
-}
-
-fn write_rows(writer: &mut ArrowWriter<File>, schema: &SchemaRef, rows: Vec<Row>, count: &mut u64) -> io::Result<()> {
-    let rows = merge_parts(rows);
-    for group in rows.chunks(GROUP) {
-        let batch = batch(schema, group, *count)?;
-        writer.write(&batch).map_err(io::Error::other)?;
-        *count += group.len() as u64;
-    }
-    Ok(())
 }
 
 /// The columns of the flow table. Those of the two ends have `_a` and `_b` behind their names; `a` is the lower end.

@@ -2,13 +2,17 @@
 
 pub mod head;
 pub mod heads;
+pub mod notes;
+pub mod pass;
 pub mod proxy;
 pub mod tlv;
 pub mod toa;
 
 mod chunks;
 mod crc;
+mod note_file;
 mod reading;
 mod stream;
+mod tables;
 #[cfg(test)]
 mod tests;

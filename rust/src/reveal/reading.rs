@@ -16,7 +16,7 @@ pub(super) enum State {
     #[default]
     Unseen,
     /// The stream's first byte comes next; or what is there so far may become a PROXY header, and where it began.
-    Start(Option<(Vec<u8>, Origin)>),
+    Start(Option<Box<(Vec<u8>, Origin)>>),
     /// A request line comes next. `first`: nothing but a PROXY header came before it.
     Boundary {
         first: bool,
@@ -100,7 +100,7 @@ impl State {
     /// Memory held beside the state itself.
     pub fn memory(&self) -> usize {
         match self {
-            State::Start(Some((bytes, _))) => bytes.capacity(),
+            State::Start(Some(kept)) => kept.0.capacity() + size_of::<(Vec<u8>, Origin)>(),
             State::Head(partial) => partial.bytes.capacity() + size_of::<Partial>(),
             _ => 0,
         }
@@ -227,7 +227,7 @@ impl Reading<'_, '_> {
     /// The stream's first bytes: a PROXY header, or else what the client itself says first.
     fn start(&mut self, piece: &Piece<'_>) -> usize {
         let State::Start(kept) = &mut *self.state else { return 0 };
-        let (mut bytes, origin) = kept.take().unwrap_or((Vec::new(), piece.origin));
+        let (mut bytes, origin) = kept.take().map_or((Vec::new(), piece.origin), |kept| *kept);
         let had = bytes.len();
         if had > 0 {
             bytes.extend_from_slice(piece.data);
@@ -238,7 +238,7 @@ impl Reading<'_, '_> {
                 if had == 0 {
                     bytes.extend_from_slice(piece.data);
                 }
-                *self.state = State::Start(Some((bytes, origin)));
+                *self.state = State::Start(Some(Box::new((bytes, origin))));
                 piece.data.len()
             }
             Parsed::Header(header) => {
