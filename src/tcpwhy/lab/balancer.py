@@ -45,7 +45,7 @@ class Balancer:
         local_addresses: Sequence[str],
         ports: tuple[int, int] = (1025, 65535),
     ) -> None:
-        """Starts it on `host`, whose cables it makes plain; `kind` (`dpvs` or `lvs`) is how its table is written."""
+        """Starts it on `host`, whose cables it makes plain; `kind` (`dpvs` or `lvs`) is how its table is written, empty for not at all."""
         self._table = host.scratch / "balancer-table"
         self._world = host.world
         self._talk = host.scratch / "output"
@@ -73,7 +73,8 @@ class Balancer:
         self._process = host.start([sys.executable, "-m", __name__, str(plan)])
         host.world.wait_for(lambda: ready.exists() or self._process.poll() is not None, 20, "the balancer")
         self._require_running()
-        host.tables[TABLE_FILES[kind]] = self.table
+        if kind:
+            host.tables[TABLE_FILES[kind]] = self.table
 
     def table(self) -> str:
         """Its connection table at this moment."""

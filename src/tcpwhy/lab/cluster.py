@@ -115,11 +115,12 @@ def more_addresses(host: Host, count: int) -> None:
 class Clients:
     """What the clients of a cluster do: `open_old` before the captures, `talk` while they run."""
 
-    def __init__(self, cluster: Cluster, *, forged: bool = False) -> None:
-        """`forged` lets some clients send an X-Forwarded-For of their own making."""
+    def __init__(self, cluster: Cluster, *, forged: bool = False, small: bool = False) -> None:
+        """`forged` lets some clients send an X-Forwarded-For of their own making; `small` lets none move a lot of data."""
         self.cluster = cluster
         self.random = cluster.world.random
         self.forged = forged
+        self.small = small
         self._recorded = threading.Event()
         self._opened: list[threading.Event] = []
         self._loads: list[tuple[Load, str]] = []
@@ -205,9 +206,14 @@ class Clients:
         dice = draw.random()
         if dice < 0.35:
             talk.ask_in_pieces(f"/?q={draw.getrandbits(20)}", headers, draw.randint(2, 4), 0.03)
-        elif dice < 0.5:
-            talk.ask("POST", "/upload", draw.randbytes(draw.randrange(500, 12_000)), headers=headers)
-        elif dice < 0.7:
-            talk.ask("GET", draw.choice(["/files/1k", "/files/20k"]), headers=headers)
+        elif dice < 0.7 and not self.small:
+            self._large(talk, headers)
         else:
             talk.ask("GET", f"/?q={draw.getrandbits(20)}", headers=headers)
+
+    def _large(self, talk: Talk, headers: Mapping[str, str]) -> None:
+        draw = talk.load.random
+        if draw.random() < 0.4:
+            talk.ask("POST", "/upload", draw.randbytes(draw.randrange(500, 12_000)), headers=headers)
+        else:
+            talk.ask("GET", draw.choice(["/files/1k", "/files/20k"]), headers=headers)

@@ -88,13 +88,14 @@ class _Known:
         of_nat = _evidence_of_nat(self.view) if self.is_behind_nat and evidence and not header_only else []
         resolved = self.own if of_nat else {_address(one) for one in self.seen} if header_only else self.seen
         real = next(iter(resolved)) if len(resolved) == 1 and evidence else None
+        told = evidence or kept(self.view, BALANCER) or kept(self.view, NAT)  # requests of both sides could be compared
         right = self.own | self.seen | {_address(one) for one in self.own | self.seen}
         teams = sorted({headers[HEADER] for _, headers, _ in self.captured if HEADER in headers})
         return RealClient(
             client=self.client,
             server=self.server,
             real_client=real,
-            also_right=sorted(right - {real}) if len(self.own) == 1 and evidence else [],
+            also_right=sorted(right - {real}) if len(self.own) == 1 and told else [],
             headers={HEADER: ", ".join(teams)} if teams else {},
             open_before_capture=self.is_old,
             requests=len(self.captured),

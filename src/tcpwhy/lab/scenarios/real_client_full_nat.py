@@ -24,9 +24,10 @@ SERVERS_ONLY = ",".join(SERVERS)
 class Form:
     """What differs between the scenarios.
 
-    `table` is how the balancer writes its own table, `captured` names the hosts beside the servers where packets are taken,
-    `forged` says whether clients send headers of others. `old` is the number of old connections a client, `short` that of
-    all short ones, `locals` that of the balancer's local addresses, each with `ports`.
+    `table` is how the balancer writes its own table (empty: it does not), `captured` names the hosts beside the servers
+    where packets are taken. `forged` lets clients send headers of others, `small` lets them move little data. `old` is the
+    number of old connections a client, `short` that of all short ones, `locals` that of the balancer's local addresses,
+    each with `ports`.
     """
 
     manner: Manner
@@ -35,6 +36,7 @@ class Form:
     captured: frozenset[str] = frozenset({BALANCER, NAT})
     options: Mapping[str, str] = field(default_factory=lambda: {"state": "ss"})
     forged: bool = False
+    small: bool = False
     old: int = 2
     short: int = 24
     locals: int = 3
@@ -55,6 +57,14 @@ FORMS = {
     "captures": Form(DPVS, "captures only, no table of any host", options={"state": "none"}),
     "joined": Form(Manner(mark="none"), "captures only, and a balancer that inserts nothing", options={"state": "none"}),
     "tables": Form(Manner(mark="none"), "tables of the balancer and the NAT node, captures of the servers alone", captured=frozenset()),
+    "old-cluster": Form(
+        DPVS,
+        "an old cluster that somebody still uses: the balancer's captures and the NAT node's state, no table of the balancer",
+        table="",
+        captured=frozenset({BALANCER}),
+        short=12,
+        small=True,
+    ),
     "servers": Form(DPVS, "nothing but the servers' captures: TOA tells the new ones, nothing the old", options={"places": SERVERS_ONLY}),
     "unknown": Form(
         Manner(mark="none"),
@@ -84,7 +94,7 @@ def story(world: World) -> None:
     plain_cables(cluster.edge, cluster.balancer, *cluster.servers)
     Balancer(cluster.balancer, form.table, form.manner, (cluster.vip, cluster.port), cluster.reals, local, form.ports)
     world.notes["forwards"] = "fullnat"
-    clients = Clients(cluster, forged=form.forged)
+    clients = Clients(cluster, forged=form.forged, small=form.small)
     clients.open_old(each=form.old)
     clients.record()
     clients.talk(form.short)
