@@ -60,7 +60,8 @@ def load_flows(db: duckdb.DuckDBPyConnection, indexes: Sequence[VantageIndex]) -
     a payload anchor is 0 where the client sent it, 1 where the server did.
 
     A tuple is turned the same way at all vantage points: by who sent a SYN, else who was sent a SYN-ACK, else who refused, else the
-    ephemeral port, else who sent the first data, else the first packet (docs/json.md).
+    ephemeral port, else by an end that one of these shows to be another connection's server, else by an HTTP request or answer, else
+    who sent the first data, else the first packet (docs/json.md). A balancer's local ports begin at 1025 (DPVS src/sa_pool.c DEF_MIN_PORT).
     """
     parts = []
     for number, index in enumerate(indexes):
@@ -72,6 +73,8 @@ def load_flows(db: duckdb.DuckDBPyConnection, indexes: Sequence[VantageIndex]) -
     low, high = f"< {EPHEMERAL_FROM}", f">= {EPHEMERAL_FROM}"
     # A RST with ACK and the sequence number 0 answers a packet without ACK, a SYN (RFC 9293 section 3.10.7.1): a server sends it.
     refused_by = "packets_{0} > 0 AND packets_{0} = resets_{0} AND packets_{1} = 0 AND reset_seq_{0} = 0 AND reset_ack_{0} > 0"
+    asks_a = f"(last_payload_a = {HTTP_REQUEST} OR last_payload_b = {HTTP_RESPONSE})"
+    asks_b = f"(last_payload_b = {HTTP_REQUEST} OR last_payload_a = {HTTP_RESPONSE})"
     refused_by_a, refused_by_b = refused_by.format("a", "b"), refused_by.format("b", "a")
     query(
         db,
@@ -94,11 +97,26 @@ def load_flows(db: duckdb.DuckDBPyConnection, indexes: Sequence[VantageIndex]) -
                     WHEN port_a {high} AND port_b {low} THEN true WHEN port_b {high} AND port_a {low} THEN false
                     WHEN payload_first_ns_a IS NOT NULL OR payload_first_ns_b IS NOT NULL
                         THEN coalesce(payload_first_ns_a <= payload_first_ns_b, payload_first_ns_a IS NOT NULL)
-                    ELSE coalesce(first_ns_a <= first_ns_b, first_ns_a IS NOT NULL) END AS client_is_a
+                    ELSE coalesce(first_ns_a <= first_ns_b, first_ns_a IS NOT NULL) END AS client_is_a,
+                CASE WHEN {asks_a} <> {asks_b} THEN {asks_a} END AS asks
             FROM raw
+        ),
+        guess AS (
+            SELECT ip_a, port_a, ip_b, port_b, arg_min(client_is_a, (basis, first_ns)) AS client_is_a, min(basis) AS basis,
+                arg_min(asks, first_ns) AS asks
+            FROM vote GROUP BY ALL
+        ),
+        service AS (
+            SELECT DISTINCT CASE WHEN client_is_a THEN ip_b ELSE ip_a END AS ip, CASE WHEN client_is_a THEN port_b ELSE port_a END AS port
+            FROM guess WHERE basis <= 4
         )
-        SELECT ip_a, port_a, ip_b, port_b, arg_min(client_is_a, (basis, first_ns)) AS client_is_a, min(basis) AS turned_by
-        FROM vote GROUP BY ALL
+        SELECT ip_a, port_a, ip_b, port_b,
+            CASE WHEN basis <= 4 THEN client_is_a WHEN (a.ip IS NULL) <> (b.ip IS NULL) THEN a.ip IS NULL
+                 ELSE coalesce(asks, client_is_a) END AS client_is_a,
+            CASE WHEN basis <= 4 THEN basis WHEN (a.ip IS NULL) <> (b.ip IS NULL) THEN 7 WHEN asks IS NOT NULL THEN 8
+                 ELSE basis END AS turned_by
+        FROM guess LEFT JOIN service a ON a.ip = ip_a AND a.port = port_a AND basis > 4
+            LEFT JOIN service b ON b.ip = ip_b AND b.port = port_b AND basis > 4
         """,
     )
     ends = []
