@@ -77,6 +77,7 @@ def test_repeated_lines_are_one_until_the_ports_may_be_another_connection_s(tmp_
         NAMED.replace(":40001", ":70000"),
         NAMED.replace("; [", " ["),
         NAMED[:-30],
+        f'10.0.0.66 - - [21/Nov/2026:12:00:01 +0000] "GET / HTTP/1.1" 200 2 "-" "IPVS: {NAMED}"',
         NAMED + "12345",
     ],
 )
@@ -104,6 +105,11 @@ def test_the_two_lines_of_nginx_are_joined_by_process_and_number(tmp_path: Path)
         (Ends("10.0.0.9", 35410, "0.0.0.0", 80), Ends("10.0.10.1", 48836, "10.0.10.5", 8080), 4),
     ]
     assert found[1].taken_ns == 1795278657_000000000
+
+
+def test_what_a_client_writes_into_its_request_is_not_nginx_s_word(tmp_path: Path) -> None:
+    feigned = "".join(f'10.0.0.66 - - "GET / HTTP/1.1" 200 2 "{line}"\n' for line in STREAM.splitlines())
+    assert all_of(tmp_path, feigned, name="access.log") == []
 
 
 NGINX = """\

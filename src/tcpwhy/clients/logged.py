@@ -13,6 +13,7 @@ import zoneinfo
 from collections import OrderedDict
 from collections.abc import Iterator
 
+from tcpwhy.clients import envoy_line
 from tcpwhy.clients.row import Ends, Translation
 from tcpwhy.evidence import Evidence, Source, VantagePoint
 from tcpwhy.evidence.compression import CompressionError, open_plain
@@ -31,16 +32,25 @@ AGAIN_NS = 60_000_000_000
 
 _TOA = b"TOA add failed("
 _CONNECTED = b" connected to "
+_MARKERS = (_TOA, _CONNECTED, *envoy_line.MARKERS)
 _END = r"\[([0-9A-Fa-f:.]{2,45})\]:(\d{1,5})"
-_TOA_LINE = re.compile(rf"TOA add failed\(.{{0,200}}?\): {_END} -> {_END}; {_END} -> {_END}(?!\d)", re.ASCII)
-"""iqiyi/dpvs src/ipvs/ip_vs_proto_tcp.c tcp_fnat_in_handler; IPv4 stands in brackets too."""
+_TOA_LINE = re.compile(
+    rf"(?:\[ *\d{{1,12}}\.\d{{1,9}}\] )?(?:IPVS: )?TOA add failed\(.{{0,200}}?\): {_END} -> {_END}; {_END} -> {_END}(?!\d)", re.ASCII
+)
+"""iqiyi/dpvs src/ipvs/ip_vs_proto_tcp.c tcp_fnat_in_handler; IPv4 stands in brackets too. Only at the begin of a line, for a client
+can write the same into a request that another program logs."""
+
+_OF_NGINX = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[info\] \d{1,10}#\d{1,10}: \*\d{1,20} (?:client|proxy) ", re.ASCII)
+"""At the begin of a line too (src/core/ngx_log.c, src/stream/ngx_stream_handler.c, ngx_stream_proxy_module.c)."""
 
 
 def logged_translations(evidence: Evidence) -> Iterator[Translation]:
-    """What DPVS and nginx's stream module (error_log at level info) say of connections in any log of any vantage point.
+    """What DPVS, nginx's stream module (error_log at level info) and Istio's Envoy say of connections in any log of any vantage point.
 
-    `taken_ns` is the time of the line where its zone is known. nginx's http module and HAProxy write no port of their own end, and so
-    name no connection. A log that cannot be read, or not whole, is told in the vantage point's notes.
+    `taken_ns` is the time of the line where its zone is known; of Envoy's lines the begin, and of a TCP connection its end too, as a
+    second entry. nginx's stream module names the address that it listens on: `before.server_ip` may be 0.0.0.0 or ::. nginx's http
+    module and HAProxy write no port of their own end, and so name no connection. A log that cannot be read, or not whole, is told in the
+    vantage point's notes.
     """
     for point in evidence.vantage_points:
         reader = _Reader(point)
@@ -50,7 +60,7 @@ def logged_translations(evidence: Evidence) -> Iterator[Translation]:
                 with open_plain(path) as stream:
                     reader.begin(source)
                     for number, line in enumerate(cut_lines(stream), 1):
-                        if _TOA in line or _CONNECTED in line:
+                        if any(marker in line for marker in _MARKERS):
                             yield from reader.take(number, line)
             except (CompressionError, OSError) as error:
                 _note(point, f"{source.file} was not read whole for clients: {error}")
@@ -81,13 +91,17 @@ class _Reader:
 
     def take(self, number: int, raw: bytes) -> Iterator[Translation]:
         """One line that may tell something."""
-        wrapped = unwrap(raw.decode("utf-8", "replace").strip("\0").rstrip("\r\n"))
+        text = raw.decode("utf-8", "replace").strip("\0").rstrip("\r\n")
+        wrapped = unwrap(text)
+        if _TOA not in raw and _CONNECTED not in raw:
+            yield from self._of_envoy(envoy_line.parse_envoy(wrapped.text) or envoy_line.parse_envoy(text), number)
+            return
         parsed: ParsedLine | None = None
         ends: tuple[Ends, Ends] | None
         if _TOA in raw:
             ends = _of_dpvs(wrapped.text)
         else:
-            parsed = nginx_error.parse(wrapped.text)
+            parsed = nginx_error.parse(wrapped.text) if _OF_NGINX.match(wrapped.text) else None
             ends = self._of_nginx(parsed)
         if ends is None:
             return
@@ -95,6 +109,17 @@ class _Reader:
         if not self._is_repeated(ends, taken):
             here = dataclasses.replace(self._source, line=number)
             yield Translation(behind=ends[1], before=ends[0], basis="log", source=here, vantage_point=self._name, taken_ns=taken)
+
+    def _of_envoy(self, line: envoy_line.EnvoyLine | None, number: int) -> Iterator[Translation]:
+        if line is None:
+            return
+        before, behind = _ends(line.client, line.asked), _ends(line.local, line.server)
+        here = dataclasses.replace(self._source, line=number)
+        moments = [(line.begin_ns, True)]
+        if not line.is_http and line.duration_ns is not None:
+            moments.append((line.begin_ns + line.duration_ns, False))
+        for taken_ns, is_open in moments:
+            yield Translation(behind, before, "log", here, self._name, taken_ns, is_open, line.is_http)
 
     def _of_nginx(self, parsed: ParsedLine | None) -> tuple[Ends, Ends] | None:
         """Before and behind, once both lines of a session have been met."""
@@ -123,7 +148,7 @@ class _Reader:
 
 
 def _of_dpvs(text: str) -> tuple[Ends, Ends] | None:
-    found = _TOA_LINE.search(text)
+    found = _TOA_LINE.match(text)
     if found is None:
         return None
     words = found.groups()
