@@ -6,6 +6,8 @@ import signal
 
 import pytest
 
+from tests.lab.cases import comes_late
+
 
 def pytest_configure() -> None:
     """Lets SIGINT have its meaning: a shell's background job inherits it ignored, and so would the programs that tests interrupt."""
@@ -19,7 +21,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_turn)
 
 
-def _turn(item: pytest.Item) -> int:
+def _turn(item: pytest.Item) -> tuple[int, bool]:
     if item.get_closest_marker("alone") is not None:
-        return 2
-    return 1 if "all_lab_cases" in getattr(item, "fixturenames", ()) else 0
+        return 2, False
+    if "all_lab_cases" not in getattr(item, "fixturenames", ()):
+        return 0, False
+    name = item.callspec.params.get("lab_case") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
+    return 1, isinstance(name, str) and comes_late(name)

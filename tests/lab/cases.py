@@ -11,50 +11,84 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+import time
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from tcpwhy import lab
 from tcpwhy.lab.options import Options, with_words
 
+BETWEEN_LOOKS_S = 0.2
+
 
 @dataclass(frozen=True)
 class LabCases:
-    """`cases` by scenario; `cannot_run` and `did_not_happen` say why the others are not there."""
+    """Every scenario's case with its default options and seed 1, in `folder`."""
 
-    cases: Mapping[str, lab.LabCase]
-    cannot_run: Mapping[str, str]
-    did_not_happen: str
+    folder: Path
 
+    def case(self, name: str) -> lab.LabCase:
+        """One scenario's case: at once if it is there, else when whoever makes cases has made it; here, if nobody does.
 
-@cache
-def lab_cases(folder: Path) -> LabCases:
-    """Every scenario's case with its default options and seed 1, made in `folder` unless it is there already."""
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        cannot_run, wanted = {}, []
-        for name, scenario in lab.catalogue().items():
-            try:
-                lab.choose(scenario.needs)
-            except lab.CannotRun as reason:
-                cannot_run[name] = str(reason)
-            else:
-                wanted.append(name)
-        missing = [name for name in wanted if not (folder / f"{name}.expected.json").exists()]
-        told = folder / "did-not-happen"  # so that the next worker does not try again what five attempts did not do
+        Raises lab.CannotRun where this machine cannot make it, and lab.RunFailed where it did not happen.
+        """
+        lab.choose(lab.by_name(name).needs)
+        with (self.folder / "lock").open("w") as lock:
+            while (case := self._look_for(name)) is None and not _got(lock):
+                time.sleep(BETWEEN_LOOKS_S)
+            if case is None:
+                self._make_missing()
+                case = self._look_for(name)
+        if case is None:
+            raise lab.RunFailed((self.folder / "did-not-happen").read_text().partition("\n")[2])
+        return case
+
+    def make(self) -> None:
+        """Makes all that is missing and that this machine can make; waits where another process does."""
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._make_missing()
+
+    def _make_missing(self) -> None:
+        missing = [name for name in lab.catalogue() if _can_be_made(name) and self._look_for(name) is None]
+        told = self.folder / "did-not-happen"  # so that the next process does not try again what five attempts did not do
         if missing and not _of_this_session(told):
             told.unlink(missing_ok=True)
             try:
-                lab.run_scenarios(missing, folder)
+                lab.run_scenarios(missing, self.folder)
             except lab.RunFailed as failure:
                 told.write_text(f"{_session()}\n{failure}")
-        did_not_happen = told.read_text().partition("\n")[2] if told.exists() else ""
-    cases = {name: read_case(folder, name) for name in wanted if (folder / f"{name}.expected.json").exists()}
-    return LabCases(cases, cannot_run, did_not_happen)
+
+    def _look_for(self, name: str) -> lab.LabCase | None:
+        try:
+            return read_case(self.folder, name)
+        except (FileNotFoundError, json.JSONDecodeError):  # not there, or its truth, the last of it, is being written
+            return None
+
+
+def _got(lock: IO[str]) -> bool:
+    """Whether the lock is this process's now, for it was nobody's."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _can_be_made(name: str) -> bool:
+    try:
+        lab.choose(lab.by_name(name).needs)
+    except lab.CannotRun:
+        return False
+    return True
+
+
+def comes_late(name: str) -> bool:
+    """Whether a scenario's case is among the last to be made: those in User Mode Linux are."""
+    return _can_be_made(name) and lab.choose(lab.by_name(name).needs) == "uml"
 
 
 def read_case(folder: Path, name: str) -> lab.LabCase:
@@ -98,7 +132,7 @@ def main(folder: Path) -> int:
     """Make what `folder` lacks; ended by SIGTERM, it ends its worlds and removes their scratch as Ctrl-C does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        lab_cases(folder)
+        LabCases(folder).make()
     except KeyboardInterrupt:
         return 130
     return 0
