@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+from ipaddress import IPv4Address, IPv6Address
 
-from tcpwhy.filters import Offsets, Wanted, parse_target, pick_layouts
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tcpwhy.filters import IpVersion, Offsets, Wanted, parse_target, pick_layouts
 from tcpwhy.filters.iptables import MOST_INSTRUCTIONS, bpf_matches, bpf_programs, presence_matches, u32_matches
 from tcpwhy.filters.nft import nft_matches
 from tests.filters.frames import NOP, at_offset, ipv6, linked, option, packet, segment
 from tests.filters.netfilter import FIRST_PORT, matched
 from tests.filters.scenes import CLIENTS, Scene, behind_the_end, carrying, inside_another_option, layouts_for, not_carrying
+
+TABLES: dict[str, IpVersion] = {"iptables": 4, "ip6tables": 6}
 
 
 def numbered(scenes: list[Scene]) -> list[bytes]:
@@ -43,6 +49,21 @@ def test_the_kernels_walk_goes_on_behind_kind_0() -> None:
         rules = {"nft": list(nft_matches(wanted)), "iptables": list(bpf_matches(wanted, 4)), "ip6tables": list(bpf_matches(wanted, 6))}
         told = matched(rules, numbered(scenes))
         assert told["nft"] == told["iptables"] | told["ip6tables"] == set(range(len(scenes)))
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**128 - 1), st.integers(1, 65535)), min_size=4, max_size=8))
+def test_rules_of_any_client_load(numbers: list[tuple[int, int, int]]) -> None:
+    """Into this kernel, all at once; a packet without options matches none of them."""
+    rules: dict[str, list[str]] = {"nft": [], "iptables": [], "ip6tables": []}
+    for v4, v6, port in numbers:
+        for client in (str(IPv4Address(v4)), f"{IPv4Address(v4)}:{port}", str(IPv6Address(v6)), f"[{IPv6Address(v6)}]:{port}"):
+            wanted = Wanted(parse_target(client), layouts_for(client))
+            rules["nft"] += nft_matches(wanted)
+            for tool, version in TABLES.items():
+                rules[tool] += [*bpf_matches(wanted, version), *u32_matches(Wanted(wanted.target, wanted.layouts, "first"), version)]
+    scenes = [Scene("no options", packet(version, segment()), False) for version in (4, 6)]
+    assert matched(rules, numbered(scenes)) == {tool: set() for tool in rules}
 
 
 def test_nft_takes_the_first_option_of_a_kind_only() -> None:
