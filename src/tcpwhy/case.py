@@ -18,6 +18,7 @@ from tcpwhy.tables.index import VantageIndex, ensure_index, index_home
 if TYPE_CHECKING:
     import duckdb
 
+    from tcpwhy.clients.clients import Clients
     from tcpwhy.connections.assembly import Assembly
     from tcpwhy.connections.connection import Connection
     from tcpwhy.diagnosis.diagnose import Diagnosis
@@ -73,6 +74,7 @@ class Case:
         self._assembly: Assembly | None = None
         self._hosts: dict[str, HostTables] | None = None
         self._db: duckdb.DuckDBPyConnection | None = None
+        self._answers = 0
 
     def __enter__(self) -> Case:
         """The case itself."""
@@ -146,6 +148,11 @@ class Case:
         """The names of a vantage point's captures, as reports print them."""
         return [plain_text(self.evidence.shown(path)) for path in index.paths]
 
+    @property
+    def progress(self) -> Progress | None:
+        """What is called while captures are read."""
+        return self._progress
+
     # ---- tables
 
     def hosts(self) -> dict[str, HostTables]:
@@ -218,6 +225,27 @@ class Case:
         from tcpwhy.diagnosis.listing import connection_table
 
         return connection_table(self, where, failed, filter)
+
+    def clients(
+        self,
+        *,
+        headers: Sequence[str] = (),
+        vantage: str | None = None,
+        trusted_hops: int | None = None,
+        old: str | None = None,
+        filter: str | None = None,
+    ) -> Clients:
+        """A row a connection as the server's place saw it, with its real client; columns as docs/clients.md lists them.
+
+        `headers`: names of HTTP headers whose values are wanted; `vantage`: only what this vantage point saw, with its addresses;
+        `trusted_hops`: so many proxies before the server append to X-Forwarded-For or Forwarded; `old`: only connections that were open
+        before the capture began, or at least so long (`90s`, `30m`, `1h`, `2d`); `filter` takes pcap-filter's everyday words.
+        Raises EvidenceError where one of them cannot be read, or the case holds no capture.
+        """
+        from tcpwhy.clients.making import Question, make_clients
+
+        self._answers += 1
+        return make_clients(self, Question(tuple(headers), vantage, trusted_hops, old, filter), self._answers)
 
     def packets(self, connection: str) -> ArrowTable:
         """The packets of a connection (`A:p-B:p`) at all vantage points; columns as docs/tables.md lists them."""
