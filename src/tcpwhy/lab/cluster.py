@@ -8,20 +8,33 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from .host import Host
 from .load import Load, Talk, endpoint
-from .services import backend
+from .services import backend, nginx
 from .world import World
 
 BALANCER, NAT = "balancer", "nat"
 SERVERS = ("nginx-01", "nginx-02", "nginx-03")
+APPS = ("app-01", "app-02")
 TEAMS = ("orders", "search", "billing", "risk control", "mobile-gateway", "reports", "crawler", "team/payments", "stock")
 HEADER = "X-Team"
 MASQUERADE_PORTS = "10000-19999"  # apart from the ports that the kernels of clients and balancers hand out
 Conversation = Callable[[Talk], None]
+PROXY = """
+  keepalive_timeout 600s; keepalive_requests 10000;
+  upstream app {{ {apps} }}
+  server {{
+    listen {listen};
+    location / {{
+      proxy_pass http://app; proxy_set_header Host $host;
+      proxy_set_header X-Real-IP $remote_addr; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    }}
+  }}
+"""
 LASTING = 3.5  # seconds of the captures in which clients talk
 
 
@@ -51,11 +64,13 @@ class Cluster:
         self.world.notes["conntrack"] = self.nat.run(["conntrack", "-L", "-f", family, "-p", "tcp"])
 
 
-def build(world: World, *, captured: frozenset[str] = frozenset({BALANCER, NAT}), proxy_protocol: bool = False) -> Cluster:
+def build(
+    world: World, *, captured: frozenset[str] = frozenset({BALANCER, NAT}), proxy_protocol: bool = False, chain: bool = False
+) -> Cluster:
     """The hosts, their cables and routes, the masquerading, and nginx on each real server.
 
     The balancer and the NAT node are vantage points; `captured` names those of them where packets are taken. `proxy_protocol`
-    lets nginx expect a PROXY header.
+    lets nginx expect a PROXY header. `chain` lets nginx pass requests on to two more servers, and name its peer in headers.
     """
     draw = world.random
     inside = world.host("inside", vantage=False)
@@ -84,19 +99,41 @@ def build(world: World, *, captured: frozenset[str] = frozenset({BALANCER, NAT})
     port, server_port = draw.choice([80, 80, 8080]), draw.choice([80, 8080, 8000])
     for server in servers:
         server.default_route(server.interfaces[0].peer)
+        if chain:
+            continue
         backend(
             server,
             port=server_port,
             extra=" proxy_protocol" if proxy_protocol else "",
             keepalive=600,
-            served=world.scratch / f"served-{server.name}.log",
+            served=served_log(server),
         )
+    if chain:
+        pass_on(world, servers, server_port)
     world.notes |= {
         "servers": [server.name for server in servers],
+        "apps": list(APPS) if chain else [],
         "service": endpoint(vip, port),
         "inside": [inside.name],
     }
     return Cluster(world, inside, outside, nat, edge, balancer, servers, vip, port, server_port)
+
+
+def served_log(server: Host) -> Path:
+    """Where the nginx of a host writes what it served, for the truth alone."""
+    return server.world.scratch / f"served-{server.name}.log"
+
+
+def pass_on(world: World, servers: Sequence[Host], port: int) -> None:
+    """Two application servers, one network with those of nginx; each request gets a connection of its own to one of them."""
+    apps = [world.host(name) for name in APPS]
+    addresses = world.lan(*apps, *servers)
+    for app in apps:
+        backend(app, port=8000, served=served_log(app))
+    wide = "[::]" if world.options.ip == "6" else "0.0.0.0"
+    upstream = " ".join(f"server {endpoint(address, 8000)};" for address in addresses[: len(apps)])
+    for server in servers:
+        nginx(server, PROXY.format(apps=upstream, listen=f"{wide}:{port}"), port=port, served=served_log(server))
 
 
 def more_addresses(host: Host, count: int) -> None:

@@ -39,6 +39,7 @@ class Conversation:
 class Served:
     """One connection at a server: `first_ns` is when its first request began, `last_ns` when its last one was answered."""
 
+    host: str
     client: str
     server: str
     first_ns: int
@@ -70,6 +71,7 @@ class _Known:
     def __init__(self, view: CaseView, served: Served, packets: list[Packet], recorded_ns: int) -> None:
         talks = served.talks
         self.view = view
+        self.host = served.host
         self.client = client = served.client
         self.server = served.server
         self.packets = packets
@@ -84,7 +86,8 @@ class _Known:
 
     def row(self, mark: str, *, header_only: bool) -> RealClient:
         """The connection as the truth tells it."""
-        evidence = self._evidence(mark, header_only=header_only)
+        # behind another proxy each request has a connection of its own, and the address in its headers is the balancer's
+        evidence = [] if self.host in _names(self.view, "apps") else self._evidence(mark, header_only=header_only)
         of_nat = _evidence_of_nat(self.view) if self.is_behind_nat and evidence and not header_only else []
         resolved = self.own if of_nat else {_address(one) for one in self.seen} if header_only else self.seen
         real = next(iter(resolved)) if len(resolved) == 1 and evidence else None
@@ -107,7 +110,7 @@ class _Known:
         """What in the case names the client as the balancer sees it."""
         view = self.view
         found = []
-        at_server = kept(view, self.packets[0].place)
+        at_server = kept(view, self.host)
         if header_only:
             return ["header"] if at_server and self.captured else []
         if mark and at_server and not self.is_old:
@@ -150,8 +153,7 @@ def _packets_at_server(view: CaseView, served: Served) -> list[Packet]:
     """The packets of one incarnation at its server, in time order."""
     first, last = served.first_ns - GRACE_NS, max(served.last_ns, *(talk.ended_ns for talk in served.talks)) + GRACE_NS
     places = view.connections(server=served.server).get((served.client, served.server), {})
-    of_servers = [packet for place in _names(view, "servers") for packet in places.get(place, [])]
-    return sorted((packet for packet in of_servers if first <= packet.time_ns <= last), key=lambda packet: packet.time_ns)
+    return sorted((packet for packet in places.get(served.host, []) if first <= packet.time_ns <= last), key=lambda packet: packet.time_ns)
 
 
 def _served(view: CaseView) -> list[Served]:
@@ -165,7 +167,7 @@ def _served(view: CaseView) -> list[Served]:
         talk = Conversation(str(outcome["client"]), str(outcome["host"]), *times, requests)
         conversations |= {request[0]: talk for request in requests}
     found: dict[tuple[str, str, str], Served] = {}
-    for name in _names(view, "servers"):
+    for name in (*_names(view, "servers"), *_names(view, "apps")):
         for line in (view.scratch / f"served-{name}.log").read_text().splitlines():
             if "unix:" in line:
                 continue  # nginx asking itself
@@ -173,7 +175,7 @@ def _served(view: CaseView) -> list[Served]:
             ended_ns = int(Decimal(ended) * 10**9)
             began_ns = ended_ns - int(Decimal(took) * 10**9)
             key = (endpoint(client_ip, int(client_port)), endpoint(server_ip, int(server_port)), number)
-            served = found.setdefault(key, Served(key[0], key[1], began_ns, ended_ns))
+            served = found.setdefault(key, Served(name, key[0], key[1], began_ns, ended_ns))
             served.first_ns, served.last_ns = min(served.first_ns, began_ns), max(served.last_ns, ended_ns)
             if conversations[request] not in served.talks:
                 served.talks.append(conversations[request])

@@ -25,7 +25,8 @@ class Form:
     """What differs between the scenarios.
 
     `table` is how the balancer writes its own table (empty: it does not), `captured` names the hosts beside the servers
-    where packets are taken. `forged` lets clients send headers of others, `small` lets them move little data. `old` is the
+    where packets are taken. `forged` lets clients send headers of others, `small` lets them move little data; `chain` puts more servers
+    behind nginx. `old` is the
     number of old connections a client, `short` that of all short ones, `locals` that of the balancer's local addresses,
     each with `ports`.
     """
@@ -37,6 +38,7 @@ class Form:
     options: Mapping[str, str] = field(default_factory=lambda: {"state": "ss"})
     forged: bool = False
     small: bool = False
+    chain: bool = False
     old: int = 2
     short: int = 24
     locals: int = 3
@@ -57,6 +59,13 @@ FORMS = {
     "captures": Form(DPVS, "captures only, no table of any host", options={"state": "none"}),
     "joined": Form(Manner(mark="none"), "captures only, and a balancer that inserts nothing", options={"state": "none"}),
     "tables": Form(Manner(mark="none"), "tables of the balancer and the NAT node, captures of the servers alone", captured=frozenset()),
+    "chain": Form(
+        DPVS,
+        "nginx behind the balancer passes requests on and names its peer, the balancer, in X-Forwarded-For",
+        chain=True,
+        short=16,
+        small=True,
+    ),
     "old-cluster": Form(
         DPVS,
         "an old cluster that somebody still uses: the balancer's captures and the NAT node's state, no table of the balancer",
@@ -85,7 +94,7 @@ FORMS = {
 def story(world: World) -> None:
     """Old connections stay in use while the captures run, and short ones are opened beside them."""
     form = FORMS[world.form]
-    cluster = build(world, captured=form.captured, proxy_protocol=form.manner.mark.startswith("proxy"))
+    cluster = build(world, captured=form.captured, proxy_protocol=form.manner.mark.startswith("proxy"), chain=form.chain)
     network = world.subnet()
     local = [str(network.network_address + number) for number in world.random.sample(range(2, 250), form.locals)]
     family = "-6 " if world.options.ip == "6" else ""
@@ -110,7 +119,7 @@ def check(view: CaseView) -> Truth:
     expected = set() if form.manner.mark != "toa" else {"S", "A"} if form.manner.on_syn else {"A"}
     view.require(kinds - {"F"} == expected, f"the servers saw TOA on packets of kind {kinds}")
     marked_clients = {packet.source for packet in marked}
-    fresh = {row.client for row in truth.clients if not row.open_before_capture}
+    fresh = {row.client for row in truth.clients if not row.open_before_capture and row.evidence}
     view.require(marked_clients == (fresh if expected else set()), "TOA was not seen on exactly the new connections")
     if form.manner.place == "anywhere":
         places = {packet.options.index(bytes([form.manner.kind4, 8])) for packet in marked}
