@@ -1,11 +1,13 @@
 """Witnesses of one connection go in; the one right name must come out, or none where they do not prove one."""
 
+import dataclasses
+
 import pytest
 
 from tcpwhy.clients.hosts import Hosts
 from tcpwhy.clients.resolving import LOCAL as LOCAL_WORDS
 from tcpwhy.clients.story import Before
-from tests.clients.builders import LB, LOCAL, RS, entry, life, names, node, proxy, resolve, toa
+from tests.clients.builders import LB, LOCAL, RS, T0, S, entry, life, names, node, proxy, resolve, toa
 
 CLIENT, OTHER, NAT = "198.51.100.7:4660", "198.51.100.8:5000", "192.0.2.1:40001"
 SAME_BYTES = Before(2, "bytes", True, "lb1 saw the same bytes")
@@ -154,6 +156,21 @@ def test_of_two_incarnations_each_gets_its_own_entry() -> None:
     assert resolve(node(alive=life(100, 110)), entries=entries).real_client == OTHER
 
 
+def test_an_entry_that_was_read_when_the_next_connection_had_the_ports_is_that_one_s() -> None:
+    early = life(0, None)
+    assert resolve(node(alive=early), entries=[entry(CLIENT, taken_s=60)]).real_client == CLIENT
+    followed = dataclasses.replace(early, followed_ns=T0 + 40 * S)
+    answer = resolve(node(alive=followed), entries=[entry(CLIENT, taken_s=60)])
+    assert (answer.real_client, answer.candidates) == (None, ())
+
+
+@pytest.mark.parametrize("taken_s", [-1, 11])
+def test_an_entry_beside_the_connection_s_life_by_less_than_clocks_differ_is_a_candidate(taken_s: float) -> None:
+    answer = resolve(node(alive=life(0, 10)), entries=[entry(CLIENT, taken_s=taken_s)])
+    assert answer.real_client is None
+    assert names(answer) == {CLIENT}
+
+
 def test_an_entry_towards_another_server_is_another_connection() -> None:
     assert resolve(node(), entries=[entry(CLIENT, behind_server="10.9.0.12:80")]).real_client is None
 
@@ -226,13 +243,15 @@ def test_loops_end() -> None:
 
 
 def test_a_long_chain_ends() -> None:
-    chain = [
-        entry(f"192.0.2.{n + 1}:9", behind=f"192.0.2.{n}:9" if n else f"{LB}:1025", behind_server="203.0.113.80:80" if n else f"{RS}:80")
-        for n in range(60)
+    virtual = "203.0.113.80:80"
+    chain = [entry("192.0.2.1:9", behind=f"{LB}:1025")]
+    chain += [
+        entry(f"192.0.2.{n + 1}:9", behind=f"192.0.2.{n}:9", behind_server=virtual, basis="conntrack", place=f"nat{n}")
+        for n in range(1, 60)
     ]
     answer = resolve(node(), entries=chain)
-    assert answer.confidence != "confirmed"
-    assert 8 <= len(answer.because) <= 12
+    assert (answer.real_client, answer.confidence) == ("192.0.2.9:9", "possible")
+    assert "is an address that nat9 gives" in answer.because[-1]
 
 
 # ---- captures of the balancer's other side

@@ -145,3 +145,11 @@ def test_a_header_that_names_a_balancer_is_no_client() -> None:
                      entries=[entry("198.51.100.7:1", behind=f"{LB}:9")])  # fmt: skip
     assert answer.real_client is None
     assert LB in names(answer)
+
+
+def test_a_header_that_names_the_balancer_before_the_proxy_is_no_client() -> None:
+    """nginx behind a balancer in full NAT without its TOA module: its own peer is the balancer, and so says its header."""
+    hosts = Hosts(relays=frozenset({"10.9.0.1"}))
+    answer = resolve(node("10.9.0.20:3000", headers=[("x-forwarded-for", "10.9.0.1")]), trusted_hops=1, hosts=hosts)
+    assert answer.real_client is None
+    assert names(answer) == {"10.9.0.1"}

@@ -33,6 +33,8 @@ class Hosts:
     """Addresses that balancers' tables give to connections."""
     fronted: frozenset[End] = frozenset()
     """Servers that some connection reached from a known proxy's or balancer's address."""
+    relays: frozenset[str] = frozenset()
+    """Addresses whose connections named another client, or were another connection's other side."""
     speaking_for_many: frozenset[str] = frozenset()
     """Addresses whose connections claimed different clients, as those of a balancer do."""
     trusted_layouts: frozenset[tuple[str, str]] = frozenset()

@@ -30,14 +30,16 @@ def fit(translation: Translation, life: Life, taken_ns: int | None) -> int | Non
         if not translation.is_open:
             return GOOD if life.closed_ns is not None and life.opened_ns is None else DOUBTFUL
         return GOOD if life.closed_ns is None else DOUBTFUL
-    if life.opened_ns is not None and taken_ns < life.opened_ns - SLACK_NS:
+    if life.followed_ns is not None and taken_ns >= life.followed_ns:
         return None
+    if life.opened_ns is not None and taken_ns < life.opened_ns:
+        return DOUBTFUL if taken_ns >= life.opened_ns - SLACK_NS else None
     if not translation.is_open:
         if life.closed_ns is None:
             return DOUBTFUL if taken_ns > life.last_ns else None
         return GOOD if -CLOSING_SLACK_NS <= taken_ns - life.closed_ns <= LINGERS_NS else None
-    if life.closed_ns is not None and taken_ns > life.closed_ns + SLACK_NS:
-        return None
+    if life.closed_ns is not None and taken_ns > life.closed_ns:
+        return DOUBTFUL if taken_ns <= life.closed_ns + SLACK_NS else None
     if life.first_ns - STILL_OPEN_NS <= taken_ns <= life.last_ns + STILL_OPEN_NS:
         return GOOD
     return DOUBTFUL

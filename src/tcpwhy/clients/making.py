@@ -155,13 +155,21 @@ def _hosts(case: Case, assembly: Assembly, table: TranslationTable) -> Hosts:
                GROUP BY client_ip HAVING count(DISTINCT claim.ip) > 1""",
         )
     )
+    relays = frozenset(
+        ip
+        for (ip,) in query(
+            db,
+            """SELECT client_ip FROM claim JOIN flow USING (id) WHERE from_client AND what = 'client' AND NOT ambiguous AND ip <> client_ip
+               UNION SELECT client_ip FROM behind JOIN flow ON flow.id = behind.x WHERE coalesce(doubt, '') = ''""",
+        )
+    )
     layouts = frozenset(
         (ip, layout)
         for ip, layout in query(
             db, "SELECT DISTINCT client_ip, layout FROM claim JOIN flow USING (id) WHERE from_client AND what = 'client' AND NOT ambiguous"
         )
     )
-    return Hosts(addresses, roles, {place: frozenset(found) for place, found in callers.items()}, balancing, fronted, many, layouts)
+    return Hosts(addresses, roles, {place: frozenset(found) for place, found in callers.items()}, balancing, fronted, relays, many, layouts)
 
 
 def _write_answers(nodes: Nodes, resolver: Resolver, path: Path) -> None:

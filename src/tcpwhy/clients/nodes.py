@@ -57,7 +57,7 @@ class Nodes:
             self._db,
             """
             SELECT connection, seat.vantage, client_ip, client_port, server_ip, server_port, client_ttl_max,
-                first_ns - offset_ns, last_ns - offset_ns, opened, closed
+                first_ns - offset_ns, last_ns - offset_ns, opened, closed, followed_ns
             FROM batch JOIN seat USING (connection) JOIN flow USING (id) ORDER BY connection, place
             """,
         )
@@ -88,11 +88,12 @@ class Nodes:
                 node.requests, node.heads_lost, node.is_tls = requests or 0, lost or 0, bool(is_tls)
         return nodes
 
-    def _node(self, rows: Sequence[tuple[int, int, str, int, str, int, int, int, int, bool, bool]]) -> Node:
+    def _node(self, rows: Sequence[tuple[int, int, str, int, str, int, int, int, int, bool, bool, int | None]]) -> Node:
         """Rows of one connection, from the client to the server."""
         first, inner = rows[0], rows[-1]
         begun = [row[7] for row in rows if row[9]]
         ended = [row[8] for row in rows if row[10]]
+        followed = [row[11] for row in rows if row[11] is not None]
         tuples = tuple(dict.fromkeys(((row[2], row[3]), (row[4], row[5])) for row in reversed(rows)))
         return Node(
             connection=first[0],
@@ -106,6 +107,7 @@ class Nodes:
                 last_ns=max(row[8] for row in rows),
                 opened_ns=min(begun) if begun else None,
                 closed_ns=max(ended) if ended else None,
+                followed_ns=min(followed) if followed else None,
             ),
             tuples=tuples,
         )

@@ -157,6 +157,9 @@ class Resolver:
         if self._hosts.is_front(ip):
             because = f"{ip} is an address of a known balancer or proxy, which passes on what others ask"
             return dataclasses.replace(name, grade=DOUBTED, because=(*name.because, because))
+        if ip in self._hosts.relays:
+            because = f"{ip} passes on what others ask: its other connections name their clients, or are a balancer's other side"
+            return dataclasses.replace(name, grade=DOUBTED, because=(*name.because, because))
         giver = self._table.given.get(ip)
         if giver is None:
             return name

@@ -24,6 +24,8 @@ class Life:
     """When its SYN was seen; None where it was open before."""
     closed_ns: int | None
     """When it was reset or both ends had sent FIN; None where it was still open at the last packet."""
+    followed_ns: int | None = None
+    """When the next connection with the same addresses and ports was first seen."""
 
     def meets(self, other: Life, *, one_handshake: bool) -> bool:
         """False where the two cannot have been one connection's two sides.

@@ -36,7 +36,7 @@ class Narrowed:
 
 
 def seat_flows(db: duckdb.DuckDBPyConnection, offsets_ns: Mapping[int, int], addresses: Mapping[int, frozenset[str]]) -> None:
-    """Makes `seat`: id, connection, vantage, place, places, offset_ns, and the connection's begin, end and handshake on the common clock.
+    """Makes `seat`: id, connection, vantage, place, places, offset_ns, opened, closed (whether begin and end were seen), followed_ns.
 
     offsets_ns: by vantage point, its clock minus the common one; addresses: by vantage point, the host's own.
     """
@@ -76,7 +76,9 @@ def seat_flows(db: duckdb.DuckDBPyConnection, offsets_ns: Mapping[int, int], add
         SELECT flow.id, connection, flow.vantage, coalesce(place, 1) AS place, coalesce(places, 1) AS places,
             coalesce(offset_ns, 0) AS offset_ns,
             client_syns > 0 OR server_syn_acks > 0 AS opened,
-            client_resets + server_resets > 0 OR client_fins > 0 AND server_fins > 0 AS closed
+            client_resets + server_resets > 0 OR client_fins > 0 AND server_fins > 0 AS closed,
+            lead(first_ns) OVER (PARTITION BY flow.vantage, client_ip, client_port, server_ip, server_port ORDER BY first_ns, flow.id)
+                - coalesce(offset_ns, 0) AS followed_ns
         FROM flow JOIN member USING (id) LEFT JOIN ranked ON ranked.id = flow.id LEFT JOIN clock ON clock.vantage = flow.vantage
         WHERE client_packets + server_packets > 0
         ORDER BY connection, place
