@@ -45,6 +45,7 @@ class Served:
     first_ns: int
     last_ns: int
     talks: list[Conversation] = field(default_factory=list)
+    requests: set[str] = field(default_factory=set)
 
 
 def truth_of(view: CaseView, *, mark: str, header_only: bool = False) -> Truth:
@@ -76,7 +77,8 @@ class _Known:
         self.server = served.server
         self.packets = packets
         self.is_old = served.first_ns < recorded_ns
-        self.captured = [asked for talk in talks for asked in talk.requests if asked[2] >= recorded_ns]
+        asked = [asked for talk in talks for asked in talk.requests if asked[0] in served.requests]
+        self.captured = [one for one in asked if one[2] >= recorded_ns]
         speaking = [talk for talk in talks if any(asked in talk.requests for asked in self.captured)] or talks
         self.own = {talk.client for talk in speaking}
         self.is_behind_nat = {talk.host for talk in talks} <= set(_names(view, "inside"))
@@ -177,6 +179,7 @@ def _served(view: CaseView) -> list[Served]:
             key = (endpoint(client_ip, int(client_port)), endpoint(server_ip, int(server_port)), number)
             served = found.setdefault(key, Served(name, key[0], key[1], began_ns, ended_ns))
             served.first_ns, served.last_ns = min(served.first_ns, began_ns), max(served.last_ns, ended_ns)
+            served.requests.add(request)
             if conversations[request] not in served.talks:
                 served.talks.append(conversations[request])
     return [found[key] for key in sorted(found)]
