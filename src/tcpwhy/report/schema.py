@@ -19,6 +19,7 @@ from tcpwhy.causes import ALL_IDS
 from tcpwhy.diagnosis.finding import Report
 from tcpwhy.filters import FilterAnswer
 from tcpwhy.path import Fate
+from tcpwhy.report.clients import ClientsReport
 from tcpwhy.report.walk import WalkReport
 
 TIME = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z$"
@@ -27,8 +28,11 @@ TIME = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?Z$"
 ADDRESS = r"^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:.]+\]):\d{1,5}$"
 """`1.2.3.4:80` or `[2001:db8::1]:80`."""
 
+REAL_CLIENT = ADDRESS.removesuffix("$") + r"$|^[0-9a-f:.]+$"
+"""An address with its port, or alone."""
+
 _PATTERNS = {
-    "time": TIME, "aligned_time": TIME, "first": TIME, "last": TIME, "client": ADDRESS, "server": ADDRESS,
+    "time": TIME, "aligned_time": TIME, "first": TIME, "last": TIME, "client": ADDRESS, "server": ADDRESS, "real_client": REAL_CLIENT,
 }  # fmt: skip
 _NATURAL = ("packets", "connections", "failed", "explained", "unexplained", "connection_count")
 _FROM_ONE = ("frame", "line")
@@ -59,6 +63,11 @@ def walk_schema_text() -> str:
 def filter_schema_text() -> str:
     """The text of docs/schema/tcpwhy-filter-1.json."""
     return _text(report_schema(FilterAnswer, "tcpwhy-filter/1"))
+
+
+def clients_schema_text() -> str:
+    """The text of docs/schema/tcpwhy-clients-1.json."""
+    return _text(report_schema(ClientsReport, "tcpwhy-clients/1"))
 
 
 def _text(schema: dict[str, Any]) -> str:
@@ -112,6 +121,8 @@ def _type(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return {"type": "string", "enum": list(arguments)}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _type(arguments[1], definitions)}
     if origin is tuple:
         return {"type": "array", "items": _type(arguments[0], definitions)}
     if origin in (typing.Union, types.UnionType):
@@ -146,5 +157,5 @@ def _field_descriptions(kind: type[msgspec.Struct]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    texts = {"path": walk_schema_text, "filter": filter_schema_text}
+    texts = {"clients": clients_schema_text, "path": walk_schema_text, "filter": filter_schema_text}
     sys.stdout.write(texts.get("".join(sys.argv[1:]), schema_text)())
