@@ -59,10 +59,14 @@ def load_revealed(
             _read(index, Path(folder), header_names, progress)
             for table, columns in COLUMNS.items():
                 path = str(Path(folder) / f"{table}.parquet").replace("'", "''")
+                sent = f"""(SELECT ({number}::BIGINT << 32) | flow AS id, * EXCLUDE (flow)
+                    FROM read_parquet('{path}', file_row_number = true)) AS sent
+                    JOIN (SELECT id, client_ip, client_port, server_ip, server_port FROM flow) AS turned USING (id)"""
+                ends = "(client_ip, client_port), (server_ip, server_port)"
+                if query(db, f"SELECT count(*) FROM {sent} WHERE (sender_ip, sender_port) NOT IN ({ends})") != [(0,)]:
+                    raise ValueError(f"{index.name}: read other flows than were indexed: the captures have changed")
                 select = f"""SELECT id, (sender_ip, sender_port) = (client_ip, client_port) AS from_client, {columns}
-                    FROM (SELECT ({number}::BIGINT << 32) | flow AS id, * EXCLUDE (flow) FROM read_parquet('{path}')) AS sent
-                    JOIN (SELECT id, client_ip, client_port FROM flow) AS turned USING (id)
-                    ORDER BY id, from_client"""
+                    FROM {sent} ORDER BY id, file_row_number"""
                 query(db, f"CREATE TABLE {table} AS {select}" if number == 0 else f"INSERT INTO {table} {select}")
     if not indexes:
         raise ValueError("no vantage point has a capture")
