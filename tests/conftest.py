@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import signal
 
+import hypothesis
 import pytest
 
 from tests.lab.cases import comes_late
+
+# Other tests run beside on few processors: how long one example takes says nothing there. Endless ones are caught by the tests of time.
+hypothesis.settings.register_profile("shared machine", deadline=None)
+hypothesis.settings.load_profile("shared machine")
 
 
 def pytest_configure() -> None:
