@@ -50,12 +50,11 @@ impl<'a> Head<'a> {
             .unwrap_or_default()
     }
 
-    /// The request target, as it was sent.
+    /// The request target, as it was sent: all between the first space and the last.
     pub fn target(&self) -> &'a [u8] {
-        self.request_line()
-            .split(|byte| *byte == b' ')
-            .nth(1)
-            .unwrap_or_default()
+        let line = self.request_line();
+        let end = line.iter().rposition(|byte| *byte == b' ').unwrap_or(0);
+        line.get(self.method().len() + 1..end).unwrap_or_default()
     }
 
     /// All fields in their order; a line that is none is left out.
@@ -169,18 +168,23 @@ pub(super) enum FirstLine {
     Other,
 }
 
-/// Reads a request line: token, one space, target, one space, version (RFC 9112 section 3).
+/// Reads a request line: token, space, target, space, version (RFC 9112 section 3). Spaces inside a target are the client's fault, and some
+/// servers let them pass.
 pub(super) fn first_line(line: &[u8]) -> FirstLine {
-    let mut words = line.split(|byte| *byte == b' ');
-    let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
+    let space = |byte: &u8| *byte == b' ';
+    let (Some(first), Some(last)) = (line.iter().position(space), line.iter().rposition(space)) else {
+        return FirstLine::Other;
+    };
+    let (Some(method), Some(target), Some(version)) =
+        (line.get(..first), line.get(first + 1..last), line.get(last + 1..))
     else {
         return FirstLine::Other;
     };
     let sound = !method.is_empty()
         && method.len() <= METHOD_MAX
         && method.iter().copied().all(is_token)
-        && !target.is_empty()
-        && target.iter().all(|byte| *byte > b' ' && *byte != 0x7f);
+        && target.first().is_some_and(|byte| *byte > b' ')
+        && !target.iter().any(u8::is_ascii_control);
     match version {
         b"HTTP/1.1" | b"HTTP/1.0" if sound => FirstLine::Http1,
         b"HTTP/2.0" if (method, target) == (b"PRI", b"*") => FirstLine::Http2,
@@ -191,51 +195,66 @@ pub(super) fn first_line(line: &[u8]) -> FirstLine {
 /// Longest method taken for one; the longest registered is UPDATEREDIRECTREF (iana.org/assignments/http-methods).
 pub(super) const METHOD_MAX: usize = 32;
 
-/// True where bytes at the begin of a segment surely begin a request: a method that is in use, a target, and, as far as it is there, the
-/// rest of a request line.
-pub(super) fn surely_begins(data: &[u8]) -> bool {
-    const METHODS: [&[u8]; 21] = [
-        b"GET",
-        b"POST",
-        b"PUT",
-        b"HEAD",
-        b"DELETE",
-        b"OPTIONS",
-        b"PATCH",
-        b"CONNECT",
-        b"TRACE",
-        b"PROPFIND",
-        b"PROPPATCH",
-        b"MKCOL",
-        b"COPY",
-        b"MOVE",
-        b"LOCK",
-        b"UNLOCK",
-        b"REPORT",
-        b"SEARCH",
-        b"PURGE",
-        b"QUERY",
-        b"MERGE",
-    ];
+/// Whether bytes at the begin of a segment begin a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begins {
+    No,
+    /// They are the begin of a method: what follows decides.
+    Perhaps,
+    /// A method that is in use, a target, and, as far as it is there, the rest of a request line.
+    Surely,
+}
+
+const METHODS: [&[u8]; 21] = [
+    b"GET ",
+    b"POST ",
+    b"PUT ",
+    b"HEAD ",
+    b"DELETE ",
+    b"OPTIONS ",
+    b"PATCH ",
+    b"CONNECT ",
+    b"TRACE ",
+    b"PROPFIND ",
+    b"PROPPATCH ",
+    b"MKCOL ",
+    b"COPY ",
+    b"MOVE ",
+    b"LOCK ",
+    b"UNLOCK ",
+    b"REPORT ",
+    b"SEARCH ",
+    b"PURGE ",
+    b"QUERY ",
+    b"MERGE ",
+];
+
+/// Looks at bytes where no place in the stream is known.
+pub(super) fn begins(data: &[u8]) -> Begins {
     if !data.first().is_some_and(u8::is_ascii_uppercase) {
-        return false;
+        return Begins::No;
     }
-    let window = data.get(..METHOD_MAX).unwrap_or(data);
-    let Some(space) = window.iter().position(|byte| *byte == b' ') else {
-        return false;
+    let Some(target) = METHODS.iter().find_map(|method| data.strip_prefix(*method)) else {
+        return if METHODS.iter().any(|method| method.starts_with(data)) {
+            Begins::Perhaps
+        } else {
+            Begins::No
+        };
     };
-    let Some((method, rest)) = data.split_at_checked(space) else {
-        return false;
+    let Some(first) = target.first() else {
+        return Begins::Perhaps;
     };
-    let target = rest.get(1..).unwrap_or_default();
-    if !METHODS.contains(&method) || !target.first().is_some_and(|byte| *byte > b' ' && *byte < 0x7f) {
-        return false;
+    if !(b'!'..=b'~').contains(first) {
+        return Begins::No;
     }
     match data.iter().position(|byte| *byte == b'\n') {
         Some(end) => {
             let line = data.get(..end).unwrap_or_default();
-            first_line(line.strip_suffix(b"\r").unwrap_or(line)) == FirstLine::Http1
+            match first_line(line.strip_suffix(b"\r").unwrap_or(line)) {
+                FirstLine::Http1 => Begins::Surely,
+                FirstLine::Http2 | FirstLine::Other => Begins::No,
+            }
         }
-        None => true,
+        None => Begins::Surely,
     }
 }

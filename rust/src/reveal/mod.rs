@@ -11,6 +11,7 @@ pub mod toa;
 mod chunks;
 mod crc;
 mod note_file;
+mod partial;
 mod reading;
 mod stream;
 mod tables;

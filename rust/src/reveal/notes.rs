@@ -168,7 +168,8 @@ impl Notes {
         self.claims.is_empty() && self.claims_lost == 0 && self.asked.iter().all(Asked::is_empty)
     }
 
-    /// Takes what an option says; `copy` where the packet was met before: only what is new in it counts. How many bytes of memory that took.
+    /// Takes what an option says; `copy` where the packet was met before: only what is new in it counts. How many bytes of memory that
+    /// took.
     pub fn toa(&mut self, claim: &Claim, from_b: bool, copy: bool, origin: Origin) -> usize {
         let said = Said {
             from_b,

@@ -1,8 +1,9 @@
 //! Bytes of a stream in order go in, and its holes; request heads and a PROXY header in front of them come out.
 
 use super::chunks::{CHUNK_BEGIN, Chunks};
-use super::head::{Body, FirstLine, Found, Head, METHOD_MAX, first_line, is_token, surely_begins};
+use super::head::{Begins, Body, Found, Head, begins};
 use super::heads::Tally;
+use super::partial::{Looked, Partial, Scan};
 use super::proxy::{self, Parsed};
 use super::stream::{Piece, Reader, Step};
 use crate::flows::live::Origin;
@@ -28,72 +29,6 @@ pub(super) enum State {
     Searching,
     /// Not HTTP/1, or the server's side: nothing is looked for.
     Quiet,
-}
-
-/// A head that has begun.
-#[derive(Debug)]
-pub(super) struct Partial {
-    bytes: Vec<u8>,
-    scan: Scan,
-    origin: Origin,
-    seq: u32,
-    first: bool,
-    resynchronised: bool,
-}
-
-/// How far a head was looked through: nothing is looked at twice.
-#[derive(Debug, Clone, Copy, Default)]
-struct Scan {
-    at: usize,
-    line: usize,
-    has_first_line: bool,
-}
-
-enum Looked {
-    More,
-    /// The head ends before this byte.
-    Complete(usize),
-    Http2,
-    NoRequest,
-}
-
-impl Scan {
-    fn look(&mut self, bytes: &[u8]) -> Looked {
-        while let Some(found) = bytes
-            .get(self.at..)
-            .and_then(|rest| rest.iter().position(|byte| *byte == b'\n'))
-        {
-            let end = self.at + found;
-            let line = bytes.get(self.line..end).unwrap_or_default();
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            self.at = end + 1;
-            self.line = self.at;
-            if !self.has_first_line {
-                match first_line(line) {
-                    FirstLine::Http1 => self.has_first_line = true,
-                    FirstLine::Http2 => return Looked::Http2,
-                    FirstLine::Other => return Looked::NoRequest,
-                }
-            } else if line.is_empty() {
-                return Looked::Complete(self.at);
-            }
-        }
-        self.at = bytes.len();
-        if self.has_first_line {
-            return Looked::More;
-        }
-        // No line has ended yet: what is no method is no request, before much of it is kept.
-        let window = bytes.get(..=METHOD_MAX).unwrap_or(bytes);
-        let method = window.iter().position(|byte| *byte == b' ');
-        let sound = window
-            .get(..method.unwrap_or(window.len()))
-            .is_some_and(|method| method.iter().copied().all(is_token));
-        if sound && (method.is_some() || bytes.len() <= METHOD_MAX) {
-            Looked::More
-        } else {
-            Looked::NoRequest
-        }
-    }
 }
 
 impl State {
@@ -292,7 +227,7 @@ impl Reading<'_, '_> {
 
     /// No place is known: looks whether a message begins with this segment.
     fn search(&mut self, piece: &Piece<'_>) -> usize {
-        if piece.begins && piece.turn && surely_begins(piece.data) {
+        if piece.begins && piece.turn && begins(piece.data) != Begins::No {
             return self.begin(piece, false, true);
         }
         if piece.begins && self.tally.requests == 0 && is_tls_record(piece.data) {
@@ -343,6 +278,17 @@ impl Reading<'_, '_> {
         partial
             .bytes
             .extend_from_slice(piece.data.get(..room).unwrap_or(piece.data));
+        if partial.resynchronised
+            && !partial.scan.has_first_line
+            && begins(partial.bytes.get(..WINDOW).unwrap_or(&partial.bytes)) == Begins::No
+        {
+            // The begin of a method was the end of something else; this piece may begin a request itself.
+            return if piece.begins {
+                self.search(piece)
+            } else {
+                piece.data.len()
+            };
+        }
         match partial.scan.look(&partial.bytes) {
             Looked::Complete(end) => {
                 let bytes = std::mem::take(&mut partial.bytes);
@@ -399,6 +345,9 @@ impl Reading<'_, '_> {
         (self.found)(Found::Head(head));
     }
 }
+
+/// So much of a head that may be none is looked at, each time that it grows.
+const WINDOW: usize = 64;
 
 /// A TLS record's header (RFC 8446 section 5.1): content type, version 3.x, a length of at most 2^14 and 2048 bytes (RFC 5246
 /// section 6.2.3).

@@ -3,4 +3,6 @@
 mod heads;
 mod hostile;
 mod proxy;
+mod streams;
+mod talk;
 mod toa;
