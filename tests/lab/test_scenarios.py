@@ -18,6 +18,8 @@ CAUSES = {
     *("local-redirect", "mid-connection-rehash", "asymmetric-drop"),
 }
 GATEWAYS = sorted(lab.matching("gateway-502*"))
+#: what can name a client (tcpwhy.lab.scenario.RealClient)
+EVIDENCE = {"toa", "proxy", "header", "lb-table", "lb-capture", "conntrack", "nat-capture"}
 ENDPOINT = re.compile(r"(\d+(\.\d+){3}|\[[0-9a-f:]+\]):\d+")
 
 
@@ -60,6 +62,25 @@ def test_a_gateway_has_its_log(lab_case: lab.LabCase) -> None:
     assert [log.name for log in logs] in (["error.log"], ["proxy.log"])
     if lab.failed_of(lab_case) and "spray" not in lab_case.scenario:
         assert logs[0].read_text().strip()
+
+
+@pytest.mark.parametrize("lab_case", sorted(lab.matching("real-client-*")), indirect=True)
+def test_the_truth_about_clients_rests_on_what_the_case_holds(lab_case: lab.LabCase) -> None:
+    rows = lab_case.truth["clients"]
+    assert isinstance(rows, list)
+    assert len({(row["client"], row["server"], row["first"]) for row in rows}) == len(rows)
+    assert any(row["open_before_capture"] for row in rows)
+    assert any(row["headers"] for row in rows)
+    for row in rows:
+        assert ENDPOINT.fullmatch(row["client"])
+        assert ENDPOINT.fullmatch(row["server"])
+        assert set(row["evidence"]) <= EVIDENCE
+        assert row["evidence"] or row["real_client"] is None
+        assert row["real_client"] not in row["also_right"]
+        assert not ({"toa", "proxy"} & set(row["evidence"]) and row["open_before_capture"])
+    if lab_case.scenario == "real-client-unknown":
+        assert {row["real_client"] for row in rows} == {None}
+        assert not any(row["also_right"] for row in rows)
 
 
 def test_every_faulty_scenario_has_a_healthy_twin() -> None:
