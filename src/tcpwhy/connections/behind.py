@@ -38,8 +38,11 @@ CHANCE_MAX = 1e-3
 NUMBERS_A_PAIR = 16
 """Comparisons of one number with another that a pair of flows offers (meeting.meet_by_numbers)."""
 
-NEIGHBOURS = 50
-"""Pairs before and behind one, in time, whose clocks it must agree with."""
+AGREEING = 3
+"""Pairs that must agree on how far two clocks are apart, and times as many as agree on any other distance."""
+
+CLOCKS_HOLD_NS = 600_000_000_000
+"""A clock that drifts by 100 ppm, as cheap ones do, is 60 ms off after so long."""
 
 LAG_CONTRADICTS_NS = 1_000_000
 """By so much a packet must pass the wrong side first to speak against timestamps, TOA or a PROXY header."""
@@ -234,31 +237,65 @@ def _fetch(assembly: Assembly, flows: list[int]) -> dict[int, Spoken]:
     return spoken
 
 
+def _agree_on_clocks(db: duckdb.DuckDBPyConnection) -> None:
+    """Makes the table `usual` (vp, vq, part, offset_ns): by how much most pairs of two places say that one clock is ahead.
+
+    Pairs that chance made say anything; the true ones say the same. `part` is a piece of time, for clocks drift, or null for all of it.
+    """
+    query(
+        db,
+        f"""
+        CREATE OR REPLACE TEMP TABLE usual AS
+        WITH binned AS (
+            SELECT vp, vq, at_ns // {CLOCKS_HOLD_NS} AS part, offset_ns, offset_ns // {SAME_PLACE_NS} AS bin
+            FROM fit WHERE vp <> vq AND offset_ns IS NOT NULL
+        ),
+        both_ways AS (FROM binned UNION ALL SELECT vp, vq, NULL AS part, offset_ns, bin FROM binned),
+        counted AS (SELECT vp, vq, part, bin, count(*) AS pairs FROM both_ways GROUP BY ALL),
+        wide AS (
+            SELECT a.vp, a.vq, a.part, a.bin, sum(b.pairs) AS pairs
+            FROM counted a JOIN counted b ON b.vp = a.vp AND b.vq = a.vq AND b.part IS NOT DISTINCT FROM a.part
+                AND b.bin BETWEEN a.bin - 1 AND a.bin + 1
+            GROUP BY ALL
+        ),
+        peak AS (SELECT vp, vq, part, arg_max(bin, (pairs, -bin)) AS bin, max(pairs) AS pairs FROM wide GROUP BY ALL),
+        rival AS (
+            SELECT p.vp, p.vq, p.part, p.bin, p.pairs, max(w.pairs) FILTER (abs(w.bin - p.bin) > 2) AS others
+            FROM peak p JOIN wide w ON w.vp = p.vp AND w.vq = p.vq AND w.part IS NOT DISTINCT FROM p.part GROUP BY ALL
+        )
+        SELECT r.vp, r.vq, r.part, median(b.offset_ns)::BIGINT AS offset_ns
+        FROM rival r JOIN both_ways b ON b.vp = r.vp AND b.vq = r.vq AND b.part IS NOT DISTINCT FROM r.part AND abs(b.bin - r.bin) <= 1
+        WHERE r.pairs >= {AGREEING} AND r.pairs >= {AGREEING} * coalesce(r.others, 0)
+        GROUP BY ALL
+        """,
+    )
+
+
 def _decide(db: duckdb.DuckDBPyConnection) -> None:
     """Fills `behind` anew from `fit`: times must fit, the order be told, and one name be left."""
+    _agree_on_clocks(db)
     query(
         db,
         f"""
         CREATE OR REPLACE TEMP TABLE held AS
-        WITH middle AS (
-            SELECT *, median(offset_ns) OVER (PARTITION BY vp, vq ORDER BY at_ns, p, q
-                ROWS BETWEEN {NEIGHBOURS} PRECEDING AND {NEIGHBOURS} FOLLOWING) AS usual FROM fit
+        WITH timed AS (
+            SELECT f.*, abs(f.offset_ns - coalesce(c.offset_ns, near.offset_ns, far.offset_ns)) <= {SAME_PLACE_NS} + coalesce(c.slack_ns, 0)
+                AS agrees
+            FROM fit f LEFT JOIN clock c ON c.vp = f.vp AND c.vq = f.vq
+            LEFT JOIN usual near ON near.vp = f.vp AND near.vq = f.vq AND near.part = f.at_ns // {CLOCKS_HOLD_NS}
+            LEFT JOIN usual far ON far.vp = f.vp AND far.vq = f.vq AND far.part IS NULL
         ),
-        agreed AS (
-            SELECT *, abs(offset_ns - usual) <= {SAME_PLACE_NS} AS as_usual,
-                avg((abs(offset_ns - usual) <= {SAME_PLACE_NS})::INT) OVER near AS share, count(offset_ns) OVER near AS others
-            FROM middle WINDOW near AS (PARTITION BY vp, vq ORDER BY at_ns, p, q
-                ROWS BETWEEN {NEIGHBOURS} PRECEDING AND {NEIGHBOURS} FOLLOWING)
-        ),
-        timed AS (
-            SELECT a.*, CASE WHEN c.vp IS NOT NULL THEN abs(a.offset_ns - c.offset_ns) <= {SAME_PLACE_NS} + c.slack_ns
-                             WHEN others >= 3 AND share >= 0.5 THEN as_usual END AS agrees
-            FROM agreed a LEFT JOIN clock c ON c.vp = a.vp AND c.vq = a.vq
+        -- Where one flow fits several and no clock tells them apart, numbers meet by more than chance.
+        alike AS (
+            SELECT DISTINCT vp, vq FROM (
+                SELECT vp, vq FROM timed WHERE agrees IS NULL GROUP BY vp, vq, cp HAVING count(DISTINCT cq) > 1
+                UNION ALL SELECT vp, vq FROM timed WHERE agrees IS NULL GROUP BY vp, vq, cq HAVING count(DISTINCT cp) > 1)
         ),
         many AS (SELECT vantage, count(*) AS flows FROM ends GROUP BY 1),
         ordered AS (
             SELECT timed.*, coalesce(agrees, false)
-                    OR certain AND fp.flows::DOUBLE * fq.flows * {NUMBERS_A_PAIR} / 4294967296 <= {CHANCE_MAX} AS sure,
+                    OR certain AND fp.flows::DOUBLE * fq.flows * {NUMBERS_A_PAIR} / 4294967296 <= {CHANCE_MAX}
+                        AND (timed.vp, timed.vq) NOT IN (SELECT (vp, vq) FROM alike) AS sure,
                 CASE WHEN inserted <> 0 THEN inserted > 0 WHEN p.stamped <> q.stamped THEN q.stamped WHEN p.toa <> q.toa THEN p.toa
                      WHEN lag_ns <> 0 THEN lag_ns > 0 END AS told, coalesce(told, true) AS p_is_behind
             FROM timed JOIN many fp ON fp.vantage = vp JOIN many fq ON fq.vantage = vq
@@ -316,5 +353,5 @@ def _decide(db: duckdb.DuckDBPyConnection) -> None:
         FROM named JOIN member m ON m.connection = cx ORDER BY ALL
         """,
     )
-    for table in ("held", "edge", "direct"):
+    for table in ("usual", "held", "edge", "direct"):
         query(db, f"DROP TABLE {table}")

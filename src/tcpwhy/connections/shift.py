@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 MASK = (1 << 32) - 1
@@ -25,7 +25,10 @@ INSERTED_MAX = 4_096
 PROXY_STARTS = (b"PROXY ", b"\r\n\r\n\x00\r\nQUIT\n")
 """What PROXY version 1 and version 2 begin with (proxy-protocol.txt sections 2.1, 2.2)."""
 
-SHIFTS_TRIED = 4
+ALIKE = 4
+"""Segments of one end that are equal but for one number, at most: each may be the other side's."""
+
+SHIFTS_TRIED = 6
 
 
 class Piece(NamedTuple):
@@ -112,10 +115,6 @@ def _equal_runs(ours: Sequence[tuple[int, bytes]], theirs: Sequence[tuple[int, b
     return equal
 
 
-def _takes_numbers(piece: Piece) -> bool:
-    return piece.length > 0 or piece.flags & (SYN | FIN) != 0
-
-
 def _points(pieces: Iterable[Piece], seq_moved: int = 0, ack_moved: int = 0) -> dict[tuple[int, int, int], Piece]:
     """Packets by what makes them one at two places: where they begin, or both numbers of bare acknowledgments that occur once.
 
@@ -140,21 +139,29 @@ def _pairs(p: dict[tuple[int, int, int], Piece], q: dict[tuple[int, int, int], P
     return [(piece, q[key]) for key, piece in p.items() if key in q]
 
 
-def _votes(p: Spoken, q: Spoken, server: Sequence[tuple[Piece, Piece]]) -> Counter[int]:
+def _votes(p: Spoken, q: Spoken) -> Counter[int]:
     """Shifts that single packets speak for: the server's by what they acknowledge, the client's that acknowledge and carry the same."""
-    votes: Counter[int] = Counter((ours.ack - theirs.ack) & MASK for ours, theirs in server)
 
-    def said(pieces: Iterable[Piece]) -> dict[tuple[int, bytes], int]:
-        found: dict[tuple[int, bytes], int] = {}
-        for piece in pieces:
-            if not piece.flags & SYN:
-                found.setdefault((piece.ack, piece.payload[:HEAD]), piece.seq)
+    def listed(told: Iterable[tuple[Hashable, int]]) -> dict[Hashable, list[int]]:
+        found: dict[Hashable, list[int]] = {}
+        for key, number in told:
+            numbers = found.setdefault(key, [])
+            if len(numbers) < ALIKE and number not in numbers:
+                numbers.append(number)
         return found
 
-    ours, theirs = said(p.client), said(q.client)
-    for key, seq in ours.items():
-        if key in theirs:
-            votes[(seq - theirs[key]) & MASK] += 2 if key[1] else 1
+    def said(spoken: Spoken) -> dict[Hashable, list[int]]:
+        return listed(((piece.ack, piece.payload[:HEAD]), piece.seq) for piece in spoken.client if not piece.flags & SYN)
+
+    def heard(spoken: Spoken) -> dict[Hashable, list[int]]:
+        return listed(((piece.seq, piece.payload[:HEAD]), piece.ack) for piece in spoken.server)
+
+    votes: Counter[int] = Counter()
+    for ours, theirs in ((said(p), said(q)), (heard(p), heard(q))):
+        for key, numbers in ours.items():
+            for one in numbers:
+                for other in theirs.get(key, ()):
+                    votes[(one - other) & MASK] += 1
     return votes
 
 
@@ -171,10 +178,9 @@ def compare(p: Spoken, q: Spoken) -> Shift | str:
     equal = _equal_runs(_runs(p.server, base), _runs(q.server, base))
     if equal is None:
         return "the server's bytes differ at equal numbers"
-    server = [pair for pair in _pairs(_points(p.server), _points(q.server)) if _takes_numbers(pair[0])]
     isn_equal = int(opened[0] is not None and opened[1] is not None)
     best: Shift | None = None
-    for delta, _ in sorted(_votes(p, q, server).items(), key=lambda vote: (-vote[1], vote[0]))[:SHIFTS_TRIED]:
+    for delta, _ in sorted(_votes(p, q).items(), key=lambda vote: (-vote[1], vote[0]))[:SHIFTS_TRIED]:
         found = _under(delta, p, q, equal + isn_equal)
         if found is not None and (best is None or _weight(found) > _weight(best)):
             best = found
@@ -183,8 +189,9 @@ def compare(p: Spoken, q: Spoken) -> Shift | str:
     return best
 
 
-def _weight(shift: Shift) -> tuple[int, int]:
-    return shift.client_anchors, shift.acknowledgments
+def _weight(shift: Shift) -> tuple[int, bool, int, int]:
+    # Equal requests may fit under several shifts: clocks that are far apart are the less likely.
+    return shift.client_anchors, shift.inserted == 0, shift.acknowledgments, -abs(shift.offset_ns or 0)
 
 
 def _under(delta: int, p: Spoken, q: Spoken, server_anchors: int) -> Shift | None:
