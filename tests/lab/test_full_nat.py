@@ -156,6 +156,16 @@ def test_an_address_of_ipv6_takes_20_bytes(kind: int, manner: Manner) -> None:
     assert talk.syn_ack.options[0] == b"\x02\x04" + struct.pack("!H", 1460 - 20)
 
 
+def test_between_ip_versions_the_option_is_that_of_the_client() -> None:
+    talk = Conversation(full_nat(virtual=SIX[0]), client=SIX[3])
+    assert talk.syn is not None
+    assert not talk.syn.is_ipv6
+    assert (talk.syn.source[0], talk.syn.target, talk.syn.fragment, talk.syn.traffic) == (LOCAL, REAL, 0x4000, 0)
+    assert talk.get(ACK).options == [b"\xfe\x14" + struct.pack("!H", SIX[3][1]) + SIX[3][0]]
+    assert (talk.syn_ack.source, talk.syn_ack.target) == (SIX[0], SIX[3])
+    assert talk.syn_ack.options[0] == b"\x02\x04" + struct.pack("!H", 1460 - 20 - 20)
+
+
 def test_the_option_may_stand_anywhere() -> None:
     places = set()
     for number in range(60):

@@ -114,10 +114,10 @@ def run(plan: dict[str, object]) -> None:
         mtu=int(str(plan["mtu"])),
         seed=int(str(plan["seed"])),
     )
-    is_ipv6 = len(balancer.virtual[0]) == 16
-    sockets = [_listen(str(name), ETH_P_IPV6 if is_ipv6 else ETH_P_IP) for name in plan["interfaces"]]  # type: ignore[attr-defined]
+    names = [str(name) for name in plan["interfaces"]]  # type: ignore[attr-defined]
+    sockets = [_listen(name, protocol) for name in names for protocol in (ETH_P_IP, ETH_P_IPV6)]
     # IPPROTO_RAW takes whole packets, headers included (raw(7); for IPv6 net/ipv6/raw.c rawv6_init_sk)
-    sender = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    senders = {family: socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW) for family in (socket.AF_INET, socket.AF_INET6)}
     write = dpvs_table if plan["kind"] == "dpvs" else lvs_table
     table = Path(str(plan["table"]))
 
@@ -139,8 +139,8 @@ def run(plan: dict[str, object]) -> None:
             swept = time.monotonic()
             segments += balancer.expire(time.time())
         for segment in segments:
-            address = socket.inet_ntop(sender.family, segment.target[0])
-            sender.sendto(segment.to_bytes(), (address, 0))
+            family = socket.AF_INET6 if segment.is_ipv6 else socket.AF_INET
+            senders[family].sendto(segment.to_bytes(), (socket.inet_ntop(family, segment.target[0]), 0))
 
 
 def _listen(interface: str, protocol: int) -> socket.socket:

@@ -65,12 +65,18 @@ class Cluster:
 
 
 def build(
-    world: World, *, captured: frozenset[str] = frozenset({BALANCER, NAT}), proxy_protocol: bool = False, chain: bool = False
+    world: World,
+    *,
+    captured: frozenset[str] = frozenset({BALANCER, NAT}),
+    proxy_protocol: bool = False,
+    chain: bool = False,
+    server_family: str = "",
 ) -> Cluster:
     """The hosts, their cables and routes, the masquerading, and nginx on each real server.
 
     The balancer and the NAT node are vantage points; `captured` names those of them where packets are taken. `proxy_protocol`
     lets nginx expect a PROXY header. `chain` lets nginx pass requests on to two more servers, and name its peer in headers.
+    `server_family` is the address family (`4` or `6`) of the servers, where it is not that of the clients.
     """
     draw = world.random
     inside = world.host("inside", vantage=False)
@@ -85,7 +91,7 @@ def build(
         for server in servers:
             world.link(balancer, server)
     else:
-        world.lan(balancer, *servers)
+        world.lan(balancer, *servers, family=server_family)
     for host in (inside, outside):
         more_addresses(host, 5)
         host.default_route(host.interfaces[0].peer)
@@ -104,6 +110,7 @@ def build(
         backend(
             server,
             port=server_port,
+            address="[::]" if ":" in server.address else "0.0.0.0",
             extra=" proxy_protocol" if proxy_protocol else "",
             keepalive=600,
             served=served_log(server),

@@ -139,7 +139,7 @@ class FullNat:
             segment.options = [
                 part for option in segment.options for part in (blank * len(option) if option[0] == TIMESTAMPS else [option])
             ]
-        segment.source, segment.target = entry.local, entry.real
+        _readdress(segment, entry.local, entry.real)
         if self._is_marked(entry, segment):
             self._mark(entry, segment)
         self._follow(entry, segment, "in", now)
@@ -152,7 +152,7 @@ class FullNat:
         if segment.flags & ACK:
             segment.acknowledgement = self._client_number(entry, segment.acknowledgement)
         segment.options = [self._shift_back(entry, option) if option[0] == SACK else option for option in segment.options]
-        segment.source, segment.target = entry.virtual, entry.client
+        _readdress(segment, entry.virtual, entry.client)
         self._follow(entry, segment, "out", now)
         return segment
 
@@ -173,6 +173,7 @@ class FullNat:
         if option[0] != MSS or self.manner.mark == "none":
             return option
         inserted = len(entry.preface) or (20 if len(entry.client[0]) == 16 else 8)
+        inserted += 20 if len(entry.client[0]) > len(entry.real[0]) else 0  # the longer IP header on the client's side
         return option[:2] + struct.pack("!H", struct.unpack("!H", option[2:4])[0] - inserted)
 
     def _is_marked(self, entry: Entry, segment: Segment) -> bool:
@@ -254,6 +255,13 @@ class FullNat:
     def _forget(self, entry: Entry) -> None:
         del self._inward[entry.client]
         del self._outward[entry.real, entry.local]
+
+
+def _readdress(segment: Segment, source: End, target: End) -> None:
+    """Gives a segment new ends; those of the other IP version (NAT64) leave nothing of the old header but the hop limit."""
+    if len(source[0]) != len(segment.source[0]):
+        segment.traffic, segment.identification, segment.fragment = 0, 0, 0x4000
+    segment.source, segment.target = source, target
 
 
 def _preface(mark: str, client: End, virtual: End) -> bytes:

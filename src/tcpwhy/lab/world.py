@@ -66,10 +66,10 @@ class World:
             host.sysctl("net.ipv6.conf.all.forwarding", 1)
         return host
 
-    def subnet(self) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-        """A fresh network of the address family that was asked for."""
+    def subnet(self, family: str = "") -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+        """A fresh network of an address family (`4` or `6`), of the one that was asked for where none is named."""
         while True:
-            if self.options.ip == "6":
+            if (family or self.options.ip) == "6":
                 unique = f"fd{self.random.randrange(256):02x}:{self.random.randrange(1, 65535):x}"  # RFC 4193
                 prefix = self.random.choice([unique, "2001:db8"])
                 text = f"{prefix}:{self.random.randrange(1, 65535):x}:{self.random.randrange(65535):x}::/64"
@@ -114,11 +114,11 @@ class World:
             host.interfaces.append(Interface(end, logical, addresses[number], addresses[1 - number], network))
         return addresses[0], addresses[1]
 
-    def lan(self, *hosts: Host) -> list[str]:
+    def lan(self, *hosts: Host, family: str = "") -> list[str]:
         """One fresh network for all these hosts, a switch between them; returns their addresses in this order.
 
         Each one's peer is the first host, whose own is the second. A tunnel needs a cable's two ends: with the vxlan
-        option this raises ValueError.
+        option this raises ValueError. `family` is that of `subnet`.
         """
         if self.options.vxlan:
             raise ValueError("variant vxlan: a tunnel joins two hosts, and this scenario has a switch")
@@ -126,14 +126,15 @@ class World:
         switch = self.host(f"switch-{number}", vantage=False)
         switch.ip("link add br0 type bridge")
         switch.ip(f"link set br0 mtu {self.mtu} up")
-        network = self.subnet()
+        network = self.subnet(family)
+        nodad = " nodad" if network.version == 6 else ""
         addresses = [str(network.network_address + pick) for pick in self.random.sample(range(2, 250), len(hosts))]
         for place, (host, address) in enumerate(zip(hosts, addresses, strict=True)):
             end = host.new_interface()
             run_checked(["ip", *f"link add port{place} netns {switch.netns} type veth peer name {end} netns {host.netns}".split()])
             switch.ip(f"link set port{place} mtu {self.mtu} master br0 up")
             logical = self._set_up(host, end)
-            host.ip(f"addr add {address}/{network.prefixlen} dev {logical}{self.nodad}")
+            host.ip(f"addr add {address}/{network.prefixlen} dev {logical}{nodad}")
             host.interfaces.append(Interface(end, logical, address, addresses[0] if place else addresses[1], network))
         return addresses
 

@@ -25,10 +25,10 @@ class Form:
     """What differs between the scenarios.
 
     `table` is how the balancer writes its own table (empty: it does not), `captured` names the hosts beside the servers
-    where packets are taken. `forged` lets clients send headers of others, `small` lets them move little data; `chain` puts more servers
-    behind nginx. `old` is the
-    number of old connections a client, `short` that of all short ones, `locals` that of the balancer's local addresses,
-    each with `ports`.
+    where packets are taken. `forged` lets clients send headers of others, `small` lets them move little data; `chain` puts
+    more servers behind nginx, `server_family` gives the servers another IP version than the clients'. `old` is the number
+    of old connections a client, `short` that of all short ones, `locals` that of the balancer's local addresses, each with
+    `ports`.
     """
 
     manner: Manner
@@ -39,6 +39,7 @@ class Form:
     forged: bool = False
     small: bool = False
     chain: bool = False
+    server_family: str = ""
     old: int = 2
     short: int = 24
     locals: int = 3
@@ -50,6 +51,12 @@ FORMS = {
     "dpvs-ipv6": Form(DPVS, "DPVS, IPv6: TOA of kind 254 and 20 bytes", options={"state": "ss", "ip": "6"}),
     "lvs": Form(LVS, "Alibaba's LVS: TOA on the SYN too", "lvs"),
     "lvs-ipv6": Form(LVS, "Alibaba's LVS, IPv6: TOA of kind 253 and 20 bytes, on the SYN too", "lvs", options={"state": "ss", "ip": "6"}),
+    "nat64": Form(
+        DPVS,
+        "DPVS between clients of IPv6 and servers of IPv4: an option of 20 bytes on packets of IPv4",
+        options={"state": "ss", "ip": "6"},
+        server_family="4",
+    ),
     "offsets": Form(
         Manner(kind4=200, on_syn=True, place="anywhere"),
         "TOA of kind 200 (Tencent, UCloud, JD) anywhere among the options",
@@ -94,10 +101,16 @@ FORMS = {
 def story(world: World) -> None:
     """Old connections stay in use while the captures run, and short ones are opened beside them."""
     form = FORMS[world.form]
-    cluster = build(world, captured=form.captured, proxy_protocol=form.manner.mark.startswith("proxy"), chain=form.chain)
-    network = world.subnet()
+    cluster = build(
+        world,
+        captured=form.captured,
+        proxy_protocol=form.manner.mark.startswith("proxy"),
+        chain=form.chain,
+        server_family=form.server_family,
+    )
+    network = world.subnet(form.server_family)
     local = [str(network.network_address + number) for number in world.random.sample(range(2, 250), form.locals)]
-    family = "-6 " if world.options.ip == "6" else ""
+    family = "-6 " if network.version == 6 else ""
     for server in cluster.servers:
         server.ip(f"{family}route add {network} via {server.interfaces[0].peer}")
     plain_cables(cluster.edge, cluster.balancer, *cluster.servers)
