@@ -92,7 +92,9 @@ class _Known:
         evidence = [] if self.host in _names(self.view, "apps") else self._evidence(mark, header_only=header_only)
         of_nat = _evidence_of_nat(self.view) if self.is_behind_nat and evidence and not header_only else []
         resolved = self.own if of_nat else {_address(one) for one in self.seen} if header_only else self.seen
-        real = next(iter(resolved)) if len(resolved) == 1 and evidence else None
+        # a header names the NAT node without a port: where the case shows that it is one, nobody can be told behind it
+        hidden = header_only and self.is_behind_nat and kept(self.view, NAT)
+        real = next(iter(resolved)) if len(resolved) == 1 and evidence and not hidden else None
         told = evidence or kept(self.view, BALANCER) or kept(self.view, NAT)  # requests of both sides could be compared
         right = self.own | self.seen | {_address(one) for one in self.own | self.seen}
         teams = sorted({headers[HEADER] for _, headers, _ in self.captured if HEADER in headers})
