@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -135,3 +137,19 @@ def test_full_nat_makes_two_connections_also_where_payload_is_equal_and_no_syn_w
     write_pcap(tmp_path / "backend/a.pcap", sorted([*behind, *near], key=lambda packet: packet.at_ms))
     with tcpwhy.open_case(tmp_path, index=False) as case:
         assert len(query(case.database(), "SELECT DISTINCT connection FROM member")) == 3
+
+
+@pytest.mark.parametrize("one_place", [True, False])
+def test_a_slow_balancer_with_retransmissions_over_it(tmp_path: Path, one_place: bool) -> None:
+    chance = random.Random(4)
+    seen = window(front(CLIENT, requests(6, every_ms=700), handshake=True), 5, 90_000)
+    again = [dataclasses.replace(one, at_ms=one.at_ms + 210) for one in seen if one.payload and one.source == CLIENT]
+    behind = [
+        dataclasses.replace(one, at_ms=one.at_ms + chance.uniform(200, 440)) if one.source == LOCAL else one
+        for one in back([*seen, *again], LOCAL, delta=DELTA)
+    ]
+    # The client's answers wait until what it asked has arrived behind the balancer.
+    seen = [dataclasses.replace(one, at_ms=one.at_ms + 450) if one.source == VIP else one for one in [*seen, *again]]
+    behind = [dataclasses.replace(one, at_ms=one.at_ms + 449) if one.source != LOCAL else one for one in behind]
+    places = {"balancer": [*seen, *behind]} if one_place else {"balancer": seen, "backend": behind}
+    assert found(tmp_path, places) == [(LOCAL, CLIENT, DELTA, "")]

@@ -41,6 +41,9 @@ NUMBERS_A_PAIR = 16
 AGREEING = 3
 """Pairs that must agree on how far two clocks are apart, and times as many as agree on any other distance."""
 
+DELAY_MAX_NS = 5_000_000_000
+"""A balancer is not taken to hold packets back for longer."""
+
 CLOCKS_HOLD_NS = 600_000_000_000
 """A clock that drifts by 100 ppm, as cheap ones do, is 60 ms off after so long."""
 
@@ -279,8 +282,9 @@ def _decide(db: duckdb.DuckDBPyConnection) -> None:
         f"""
         CREATE OR REPLACE TEMP TABLE held AS
         WITH timed AS (
-            SELECT f.*, abs(f.offset_ns - coalesce(c.offset_ns, near.offset_ns, far.offset_ns)) <= {SAME_PLACE_NS} + coalesce(c.slack_ns, 0)
-                AS agrees
+            -- A balancer that holds packets of one direction back moves the middle by half of what it delays.
+            SELECT f.*, abs(f.offset_ns - coalesce(c.offset_ns, near.offset_ns, far.offset_ns))
+                <= {SAME_PLACE_NS} + coalesce(c.slack_ns, 0) + least(abs(coalesce(lag_ns, 0)) // 2, {DELAY_MAX_NS}) AS agrees
             FROM fit f LEFT JOIN clock c ON c.vp = f.vp AND c.vq = f.vq
             LEFT JOIN usual near ON near.vp = f.vp AND near.vq = f.vq AND near.part = f.at_ns // {CLOCKS_HOLD_NS}
             LEFT JOIN usual far ON far.vp = f.vp AND far.vq = f.vq AND far.part IS NULL

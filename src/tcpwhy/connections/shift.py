@@ -16,8 +16,8 @@ SYN, RST, FIN = 2, 4, 1
 HEAD = 32
 """Payload bytes by which two client segments that acknowledge the same are taken for one, to learn the shift: verified afterwards."""
 
-TOGETHER_NS = 200_000_000
-"""Segments of one connection are forwarded within this of each other: beyond it at most half of what two flows share may lie."""
+TOGETHER_NS = 500_000_000
+"""What forwards a connection delays the packets of one direction by about the same: beyond it at most half of them may lie."""
 
 INSERTED_MAX = 4_096
 """Bytes that a balancer puts before the client's first data: a PROXY header with its TLVs (proxy-protocol.txt section 2.2 allows more)."""
@@ -210,16 +210,14 @@ def _under(delta: int, p: Spoken, q: Spoken, server_anchors: int) -> Shift | Non
     acknowledged += sum(one.ack == other.ack for one, other in client)
     back = [one.time_ns - other.time_ns for one, other in server]
     forth = [one.time_ns - other.time_ns for one, other in client]
-    middles = [_middle(times) for times in (forth, back) if times]
+    ways = [(times, sorted(times)[(len(times) - 1) // 2]) for times in (forth, back) if times]
+    middles = [middle for _, middle in ways]
     offset = None if not middles else sum(middles) // len(middles)
-    if offset is not None and sum(abs(time - offset) > TOGETHER_NS for time in forth + back) * 2 > len(forth + back):
+    apart = sum(abs(time - middle) > TOGETHER_NS for times, middle in ways for time in times)
+    if apart * 2 > len(forth) + len(back):
         return None
     lag = middles[0] - middles[1] if len(middles) == 2 else None
     return Shift(delta, inserted, server_anchors, equal, acknowledged, offset, lag)
-
-
-def _middle(times: list[int]) -> int:
-    return sorted(times)[(len(times) - 1) // 2]
 
 
 def _inserted(delta: int, p: Spoken, q: Spoken) -> int | None:
