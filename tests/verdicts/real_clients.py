@@ -43,9 +43,9 @@ def values(headers: Mapping[str, str]) -> set[str]:
     return set(headers[HEADER].split(", ")) if headers.get(HEADER) else set()
 
 
-def known(case: lab.LabCase) -> list[KnownClient]:
-    """The truth of a case."""
-    listed = case.truth["clients"]
+def known(expected: Mapping[str, object]) -> list[KnownClient]:
+    """What an expected.json says of clients."""
+    listed = expected["clients"]
     assert isinstance(listed, list)
     return [
         KnownClient(
@@ -89,6 +89,23 @@ def misnamed(truth: Iterable[KnownClient], rows: Iterable[ClientRow]) -> list[st
         for one, row in paired(truth, rows)
         if row is not None and not one.allows(row.real_client)
     ]
+
+
+def disputed(truth: Iterable[KnownClient], rows: Iterable[ClientRow]) -> list[str]:
+    """Everything in which rows made from all of a case's evidence are not what is true."""
+    wrong = []
+    for one, row in paired(truth, rows):
+        if row is None:
+            wrong.append(f"{one} has no row")
+        elif row.real_client != one.real_client and not (one.real_client is None and one.allows(row.real_client)):
+            wrong.append(f"{one} was called {row.real_client} ({row.basis}, {row.candidates})")
+        elif values(row.headers) != one.teams:
+            wrong.append(f"{one} was said to have sent {row.headers}")
+        elif (row.open_before_capture, row.requests) != (one.open_before_capture, one.requests):
+            wrong.append(f"{one}: open before the capture {row.open_before_capture}, {row.requests} requests")
+        elif (row.confidence is None) != (row.real_client is None) or bool(row.basis) != (row.real_client is not None):
+            wrong.append(f"{one}: {row.confidence}, {row.basis}")
+    return wrong
 
 
 def less(case: lab.LabCase, folder: Path, keeps: Callable[[str, str], bool]) -> Path:

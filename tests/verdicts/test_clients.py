@@ -11,7 +11,7 @@ import tcpwhy
 from tcpwhy import lab
 from tcpwhy.clients.row import ClientRow
 from tests.verdicts.opened import OpenedCase
-from tests.verdicts.real_clients import HEADER, KnownClient, known, less, misnamed, paired, values
+from tests.verdicts.real_clients import HEADER, KnownClient, disputed, known, less, misnamed, paired, values
 
 CASES = sorted(lab.matching("real-client-*"))
 #: what an HTTP proxy says is to be trusted only where somebody says how many there are
@@ -47,28 +47,17 @@ def ask(case: tcpwhy.Case, name: str) -> list[ClientRow]:
 
 
 def test_all_evidence_names_each_client_and_nobody_else(lab_case: lab.LabCase, opened: OpenedCase) -> None:
-    wrong = []
-    for one, row in paired(known(lab_case), ask(opened.case, lab_case.scenario)):
-        if row is None:
-            wrong.append(f"{one} has no row")
-        elif row.real_client != one.real_client and not (one.real_client is None and one.allows(row.real_client)):
-            wrong.append(f"{one} was called {row.real_client} ({row.basis}, {row.candidates})")
-        elif values(row.headers) != one.teams:
-            wrong.append(f"{one} was said to have sent {row.headers}")
-        elif (row.open_before_capture, row.requests) != (one.open_before_capture, one.requests):
-            wrong.append(f"{one}: open before the capture {row.open_before_capture}, {row.requests} requests")
-        elif (row.confidence is None) != (row.real_client is None) or bool(row.basis) != (row.real_client is not None):
-            wrong.append(f"{one}: {row.confidence}, {row.basis}")
+    wrong = disputed(known(lab_case.truth), ask(opened.case, lab_case.scenario))
     assert not wrong, "\n".join(wrong)
 
 
 def test_no_hop_is_trusted_unasked(lab_case: lab.LabCase, opened: OpenedCase) -> None:
-    wrong = misnamed(known(lab_case), opened.case.clients(headers=[HEADER]))
+    wrong = misnamed(known(lab_case.truth), opened.case.clients(headers=[HEADER]))
     assert not wrong, "\n".join(wrong)
 
 
 def test_less_evidence_names_fewer_clients_and_none_wrong(lab_case: lab.LabCase, tmp_path: Path) -> None:
-    truth = known(lab_case)
+    truth = known(lab_case.truth)
     wrong = []
     for name, keeps in LESS.items():
         with tcpwhy.open_case(less(lab_case, tmp_path, keeps), index=False) as case:
