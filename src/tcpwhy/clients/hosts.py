@@ -37,6 +37,8 @@ class Hosts:
     """Addresses whose connections named another client, or were another connection's other side."""
     speaking_for_many: frozenset[str] = frozenset()
     """Addresses whose connections claimed different clients, as those of a balancer do."""
+    repeated: frozenset[End] = frozenset()
+    """Clients that TCP options claim in several connections to one server that were open at the same time."""
     trusted_layouts: frozenset[tuple[str, str]] = frozenset()
     """(peer's address, layout) of TCP options that were met with a port that is no ExID, too."""
 

@@ -17,6 +17,9 @@ LINGERS_NS = 120_000_000_000
 CLOSING_SLACK_NS = 2_000_000_000
 """So long before the last packet a table may call the connection closing: its two sides end within a round trip."""
 
+MOST_FITTING = 16
+"""Different clients that tables name for one connection: two of them already make no answer."""
+
 GOOD, DOUBTFUL = 2, 0
 """How well an entry fits: it was open at the moment of the table; or it may have been another connection on the same ports."""
 
@@ -93,11 +96,16 @@ class TranslationTable:
         ip, port = client
         if port is None:
             return
+        best: dict[tuple[str, int], tuple[Translation, int]] = {}
         for translation in entries.get((ip, port), ()):
             behind = translation.behind
             if server is not None and (behind.server_ip, behind.server_port) != server:
                 continue
             taken = translation.taken_ns
             fits = fit(translation, life, None if taken is None else self._align(translation.vantage_point, taken))
-            if fits is not None:
-                yield translation, fits
+            own = (translation.before.client_ip, translation.before.client_port)
+            if fits is not None and (own not in best or best[own][1] < fits):
+                best[own] = translation, fits
+                if len(best) > MOST_FITTING:
+                    break
+        yield from best.values()

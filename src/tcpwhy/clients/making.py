@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tcpwhy.clients.clients import CLIENT_COLUMNS, Clients, table_names
+from tcpwhy.clients.headers import plain_address
 from tcpwhy.clients.hosts import Hosts
 from tcpwhy.clients.lookup import TranslationTable
 from tcpwhy.clients.nodes import Nodes
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", re.ASCII)
 """A header's name (RFC 9110 section 5.6.2 token)."""
+
+OVERLAP_NS = 100_000_000
+"""So long two connections must have been open together to be two at a time."""
+
+MOST_HEADERS = 64
+"""Names of headers that one question may have."""
 
 _UNITS_NS = {"s": 10**9, "m": 60 * 10**9, "h": 3_600 * 10**9, "d": 86_400 * 10**9}
 
@@ -66,6 +73,8 @@ def parse_age(text: str) -> int:
 def make_clients(case: Case, question: Question, number: int) -> Clients:
     """The table of a case's clients; `number` makes its tables' names its own. Raises EvidenceError as `Case.clients()` says."""
     headers = tuple(dict.fromkeys(parse_header_name(name) for name in question.headers))
+    if len(headers) > MOST_HEADERS:
+        raise EvidenceError("--header", f"read {len(headers)} names, expected at most {MOST_HEADERS}")
     old_ns = None if question.old is None else parse_age(question.old)
     if question.trusted_hops is not None and question.trusted_hops < 0:
         raise EvidenceError("--trusted-hops", f"read {question.trusted_hops}, expected 0 or more")
@@ -94,7 +103,29 @@ def make_clients(case: Case, question: Question, number: int) -> Clients:
     notes = []
     if counts.pairs_withheld:
         notes.append(f"{counts.pairs_withheld} pairs of a balancer's two sides may belong together and could not be told apart")
-    return Clients(db, number, headers, notes)
+    return Clients(db, number, headers, [*notes, *_left_out(db, table_names(number)[1])])
+
+
+def _left_out(db: duckdb.DuckDBPyConnection, values: str) -> list[str]:
+    """What of the listed connections' requests was not kept."""
+    cut = query(db, f"SELECT count(*) FROM {values} WHERE is_cut")[0][0]
+    headers, claims, heads = query(
+        db,
+        """SELECT coalesce(sum(headers_lost), 0)::BIGINT, coalesce(sum(claims_lost), 0)::BIGINT, coalesce(sum(heads_lost), 0)::BIGINT
+           FROM root JOIN member USING (connection) JOIN request USING (id) WHERE from_client""",
+    )[0]
+    said = []
+    if cut:
+        said.append(
+            f"{cut} values of headers were longer than 512 bytes and are cut, marked with … at their ends: cut values may be different ones"
+        )
+    if headers:
+        said.append(f"{headers} values of headers are left out, for a connection keeps 16 different ones of each name")
+    if claims:
+        said.append(f"{claims} TCP options and PROXY headers are left out, for a connection keeps 16 different ones")
+    if heads:
+        said.append(f"at {heads} places a request's head was lost or cut off by the capture, so that requests and headers may be missing")
+    return said
 
 
 def _written(found: Iterable[Translation], path: Path) -> Iterator[Translation]:
@@ -163,13 +194,31 @@ def _hosts(case: Case, assembly: Assembly, table: TranslationTable) -> Hosts:
                UNION SELECT client_ip FROM behind JOIN flow ON flow.id = behind.x WHERE coalesce(doubt, '') = ''""",
         )
     )
+    repeated: frozenset[End] = frozenset(
+        (plain_address(ip) or ip, port)
+        for ip, port in query(
+            db,
+            f"""
+            WITH claimed AS (
+                SELECT DISTINCT connection, flow.vantage, server_ip, server_port, claim.ip, claim.port, flow.first_ns, flow.last_ns
+                FROM claim JOIN flow USING (id) JOIN member USING (id)
+                WHERE from_client AND what = 'client' AND basis = 'toa' AND claim.port > 0
+            )
+            SELECT DISTINCT ip, port FROM claimed
+            QUALIFY lead(first_ns) OVER (PARTITION BY vantage, server_ip, server_port, ip, port ORDER BY first_ns, connection)
+                < last_ns - {OVERLAP_NS}
+            """,
+        )
+    )
     layouts = frozenset(
         (ip, layout)
         for ip, layout in query(
             db, "SELECT DISTINCT client_ip, layout FROM claim JOIN flow USING (id) WHERE from_client AND what = 'client' AND NOT ambiguous"
         )
     )
-    return Hosts(addresses, roles, {place: frozenset(found) for place, found in callers.items()}, balancing, fronted, relays, many, layouts)
+    return Hosts(
+        addresses, roles, {place: frozenset(found) for place, found in callers.items()}, balancing, fronted, relays, many, repeated, layouts
+    )
 
 
 def _write_answers(nodes: Nodes, resolver: Resolver, path: Path) -> None:
@@ -234,10 +283,12 @@ def _load_rows(db: duckdb.DuckDBPyConnection, number: int, answers: Path, header
             UNION ALL SELECT n, root.connection, edge.b, 1 FROM root JOIN edge ON edge.a = root.connection WHERE kind = 'bytes' AND sure
         ),
         seen AS (
-            SELECT n, distance, name, value, max(header.count)::UBIGINT AS count, min(time_ns) AS time_ns
-            FROM kin JOIN member USING (connection) JOIN header USING (id) WHERE from_client AND name IN ({asked}) GROUP BY ALL
+            SELECT n, distance, name, CASE WHEN cut THEN value || '…' ELSE value END AS value, bool_or(cut) AS is_cut,
+                max(header.count)::UBIGINT AS count, min(time_ns) AS time_ns
+            FROM kin JOIN member USING (connection) JOIN header USING (id) WHERE from_client AND name IN ({asked})
+            GROUP BY n, distance, name, CASE WHEN cut THEN value || '…' ELSE value END
         )
-        SELECT n, name, value, count, time_ns FROM seen
+        SELECT n, name, value, is_cut, count, time_ns FROM seen
         QUALIFY distance = min(distance) OVER (PARTITION BY n, name)
         """,
         [name.lower() for name in headers],

@@ -20,6 +20,11 @@ from tcpwhy.clients.story import Before, Claim, End, Life, Node, shown_end
 STEPS = 8
 """Hosts behind each other that are followed outwards."""
 
+MOST_VISITS = 200
+"""Connections and entries of tables looked at for one answer: options can be written so that they name each other in circles."""
+
+TOO_MANY = "what its options, headers and tables name leads through too many connections to be followed"
+
 LOCAL = "the proxy's own connection by its PROXY header, as health checks are"
 
 
@@ -43,17 +48,23 @@ class Resolver:
         self._hosts = hosts
         self._table = translations
         self._trusted_hops = trusted_hops
+        self._visits = 0
 
     def resolve(self, root: Node, nodes: Mapping[int, Node]) -> Answer:
         """The answer for `root`; `nodes`: the connections that `before` of it, and of those again, name."""
+        self._visits = 0
         names = self._names(root, nodes, frozenset({root.connection}), with_headers=True)
+        if self._visits > MOST_VISITS:
+            return Answer(None, because=(TOO_MANY,))
         if not names and any(claim.what == "local" for claim in root.claims):
             return Answer(None, because=(LOCAL,))
         return decide(names)
 
     def _names(self, node: Node, nodes: Mapping[int, Node], seen: frozenset[int], *, with_headers: bool) -> list[Name]:
-        inner = self._layer_below(node, nodes, seen)
-        inner = merged(inner)
+        self._visits += 1
+        if len(seen) > STEPS or self._visits > MOST_VISITS:
+            return []
+        inner = merged(self._layer_below(node, nodes, seen))
         preambles = [self._of_claim(node, claim) for claim in node.claims if claim.basis == "proxy" and claim.what == "client"]
         if preambles:
             preambles = [end for name in preambles for end in self._outwards(name, None, node, nodes, seen)]
@@ -76,7 +87,7 @@ class Resolver:
                 start.append((name, server_before(translation)))
             for translation, fits in self._table.find_unchanged(client, server, node.life):
                 because = f"the balancer's table ({translation.source}) has the client with this address"
-                found.append(Name(client, (translation.basis,), (because,), _grade(translation, fits, node)))
+                start.append((Name(client, (translation.basis,), (because,), _grade(translation, fits, node)), server_before(translation)))
         if node.outer != node.client:
             because = f"{node.outer_place} saw it with this address: the same connection by its numbers ({node.join_basis})"
             start.append((Name(node.outer, ("lb-capture",), (because,), PROVEN).passing(*node.client_ends - {node.outer}), None))
@@ -120,7 +131,8 @@ class Resolver:
 
     def _through_tables(self, name: Name, server: End | None, life: Life, visited: frozenset[End]) -> list[Name]:
         found: list[Name] = []
-        if len(visited) > STEPS:
+        self._visits += 1
+        if len(visited) > STEPS or self._visits > MOST_VISITS:
             return found
         for translation, fits in self._table.find(name.end, server, life):
             before = translation.before
@@ -137,6 +149,9 @@ class Resolver:
         if claim.ambiguous:
             because += "; its port is a registered ExID, so that it may be another option"
             grade = LOWERED if (node.client[0], claim.layout) in self._hosts.trusted_layouts else DOUBTED
+        if claim.basis == "toa" and claim.end in self._hosts.repeated:
+            because += "; it stands in other connections to the same server at the same time too, and a client's port has one only"
+            grade = DOUBTED
         if self._hosts.is_stranger_beside_fronts(node):
             because += f"; {node.client[0]} is none of the known balancers before this server, and may have written it itself"
             grade = DOUBTED
@@ -150,7 +165,7 @@ class Resolver:
         return list(outer)
 
     def _not_a_given_address(self, name: Name) -> Name:
-        """Doubts a name that is a proxy's or balancer's address, and lowers one that a NAT host gives to others' connections."""
+        """Doubts a name that is an address of a proxy, a balancer or a NAT host: others are behind it."""
         if name.is_end or name.grade == DOUBTED:
             return name
         ip = name.end[0]
@@ -163,8 +178,8 @@ class Resolver:
         giver = self._table.given.get(ip)
         if giver is None:
             return name
-        because = f"{ip} is an address that {giver} gives to connections of others, and its table does not tell whose this one is"
-        return dataclasses.replace(name, grade=LOWERED, because=(*name.because, because))
+        because = f"{ip} is an address of the NAT host {giver}, which gives it to others; its table does not hold the connection"
+        return dataclasses.replace(name, grade=DOUBTED, because=(*name.because, because))
 
 
 def decide(names: Sequence[Name]) -> Answer:
