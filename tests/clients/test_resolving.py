@@ -136,13 +136,23 @@ def test_a_health_check_of_the_balancer_has_no_client() -> None:
         (300, life(0, 10), False, False),
         (5, life(0, 10), False, False),  # TIME_WAIT of the one before
         (None, life(0, 10), True, False),
-        (None, life(0, None), True, True),
+        (None, life(0, None), True, False),
         (None, life(None, 10), True, False),
+        (None, life(None, None), True, True),
+        (None, life(None, None), False, False),
     ],
 )
 def test_a_table_speaks_for_its_moment(taken_s: float | None, alive: object, is_open: bool, named: bool) -> None:
     answer = resolve(node(alive=alive), entries=[entry(CLIENT, taken_s=taken_s, is_open=is_open)])  # type: ignore[arg-type]
     assert answer.real_client == (CLIENT if named else None)
+
+
+def test_a_table_of_unknown_time_is_possible_for_what_was_open_all_the_while() -> None:
+    answer = resolve(node(alive=life(None, None)), entries=[entry(CLIENT, taken_s=None)])
+    assert (answer.real_client, answer.confidence) == (CLIENT, "possible")
+    assert "at a time that is not known" in answer.because[0]
+    followed = dataclasses.replace(life(None, None), followed_ns=T0 + 40 * S)
+    assert resolve(node(alive=followed), entries=[entry(CLIENT, taken_s=None)]).real_client is None
 
 
 def test_two_entries_that_fit_are_candidates() -> None:

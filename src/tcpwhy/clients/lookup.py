@@ -20,19 +20,22 @@ CLOSING_SLACK_NS = 2_000_000_000
 MOST_FITTING = 16
 """Different clients that tables name for one connection: two of them already make no answer."""
 
-GOOD, DOUBTFUL = 2, 0
-"""How well an entry fits: it was open at the moment of the table; or it may have been another connection on the same ports."""
+GOOD, UNDATED, DOUBTFUL = 2, 1, 0
+"""How well an entry fits: it was open at the moment of the table; when the table was read is not known, but the connection was open all
+the while the capture ran; or it may have been another connection on the same ports."""
 
 
 def fit(translation: Translation, life: Life, taken_ns: int | None) -> int | None:
-    """GOOD, DOUBTFUL, or None where the entry speaks of another connection: a table speaks for its moment, and ports are reused.
+    """GOOD, UNDATED, DOUBTFUL, or None where the entry speaks of another connection: a table speaks for its moment, and ports are reused.
 
     taken_ns: the table's moment on the common clock; None where it is not known.
     """
     if taken_ns is None:
-        if not translation.is_open:
-            return GOOD if life.closed_ns is not None and life.opened_ns is None else DOUBTFUL
-        return GOOD if life.closed_ns is None else DOUBTFUL
+        if life.closed_ns is not None or life.followed_ns is not None or not translation.is_open:
+            return DOUBTFUL
+        if translation.basis == "log":
+            return GOOD
+        return UNDATED if life.opened_ns is None else DOUBTFUL
     if life.followed_ns is not None and taken_ns >= life.followed_ns:
         return None
     if life.opened_ns is not None and taken_ns < life.opened_ns:

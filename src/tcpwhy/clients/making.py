@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", re.ASCII)
 """A header's name (RFC 9110 section 5.6.2 token)."""
 
-OVERLAP_NS = 100_000_000
-"""So long two connections must have been open together to be two at a time."""
-
 MOST_HEADERS = 64
 """Names of headers that one question may have."""
 
@@ -198,7 +195,7 @@ def _hosts(case: Case, assembly: Assembly, table: TranslationTable) -> Hosts:
         (plain_address(ip) or ip, port)
         for ip, port in query(
             db,
-            f"""
+            """
             WITH claimed AS (
                 SELECT DISTINCT connection, flow.vantage, server_ip, server_port, claim.ip, claim.port, flow.first_ns, flow.last_ns
                 FROM claim JOIN flow USING (id) JOIN member USING (id)
@@ -206,7 +203,7 @@ def _hosts(case: Case, assembly: Assembly, table: TranslationTable) -> Hosts:
             )
             SELECT DISTINCT ip, port FROM claimed
             QUALIFY lead(first_ns) OVER (PARTITION BY vantage, server_ip, server_port, ip, port ORDER BY first_ns, connection)
-                < last_ns - {OVERLAP_NS}
+                < last_ns
             """,
         )
     )

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from tcpwhy.clients.hosts import Hosts
-from tcpwhy.clients.lookup import GOOD, TranslationTable, server_before
+from tcpwhy.clients.lookup import DOUBTFUL, GOOD, UNDATED, TranslationTable, server_before
 from tcpwhy.clients.name import DOUBTED, LIKELY, LOWERED, PROVEN, TABLES, Name, merged
 from tcpwhy.clients.row import Basis, Candidate, Confidence, Translation
 from tcpwhy.clients.sent_headers import header_names
@@ -139,7 +139,7 @@ class Resolver:
             end: End = (before.client_ip, before.client_port)
             if end in visited:
                 continue
-            step = name.then(Name(end, (translation.basis,), (_told(translation),), LIKELY if fits == GOOD else DOUBTED))
+            step = name.then(Name(end, (translation.basis,), (_told(translation),), _GRADES[fits]))
             beyond = self._through_tables(step, server_before(translation), life, visited | {end})
             found += beyond if any(one.grade > DOUBTED for one in beyond) else [step, *beyond]
         return found
@@ -218,7 +218,10 @@ def _grade(translation: Translation, fits: int, node: Node) -> int:
     """A connection that a proxy may use for several clients is this one's only where one request alone was seen from its begin on."""
     if translation.may_be_shared and (node.life.opened_ns is None or node.requests > 1 or node.heads_lost):
         return DOUBTED
-    return LIKELY if fits == GOOD else DOUBTED
+    return _GRADES[fits]
+
+
+_GRADES = {GOOD: LIKELY, UNDATED: LOWERED, DOUBTFUL: DOUBTED}
 
 
 _TABLE_NAMES: Mapping[Basis, str] = {"lb-table": "the balancer's table", "conntrack": "connection tracking", "log": "a log line"}
@@ -228,4 +231,5 @@ def _told(translation: Translation) -> str:
     what = _TABLE_NAMES.get(translation.basis, translation.basis)
     behind, before = translation.behind, translation.before
     given, own = (behind.client_ip, behind.client_port), (before.client_ip, before.client_port)
-    return f"{what} ({translation.source}): {shown_end(own)} became {shown_end(given)}"
+    undated = ", read at a time that is not known" if translation.taken_ns is None else ""
+    return f"{what} ({translation.source}{undated}): {shown_end(own)} became {shown_end(given)}"
