@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ETH_P_IP, ETH_P_IPV6 = 0x0800, 0x86DD  # linux/if_ether.h
 PACKET_OUTGOING = 4  # linux/if_packet.h
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+RECEIVE_BUFFER = 16 << 20  # bytes
 TICK = 0.2  # seconds between looks at what expired
 TABLE_FILES = {"dpvs": "ipvsadm-connections.txt", "lvs": "proc-net-ip_vs_conn.txt"}
 """The file of a state/ that holds each kind's table."""
@@ -145,7 +146,10 @@ def run(plan: dict[str, object]) -> None:
 
 def _listen(interface: str, protocol: int) -> socket.socket:
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(protocol))
-    sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+    except PermissionError:  # beyond net.core.rmem_max for the real root only (net/core/sock.c sockopt_capable)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     sock.bind((interface, protocol))
     return sock
 
