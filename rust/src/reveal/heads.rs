@@ -1,10 +1,11 @@
 //! The packets of one connection go in, as a capture shows them; complete HTTP/1 request heads and PROXY headers come out, in order.
 
 use super::head::Found;
+use super::partial::Held;
 pub use super::reading::HEAD_MAX;
 use super::reading::{Reading, State};
 pub use super::stream::Budget;
-use super::stream::{Arrival, Stream};
+use super::stream::{Arrival, Stream, Turn};
 use crate::decode::packet::{Tcp, flag};
 use crate::flows::live::Origin;
 use crate::flows::row::before;
@@ -30,8 +31,11 @@ pub struct Tally {
 pub struct Heads {
     stream: Stream,
     state: State,
-    /// The acknowledgment number of the last segment with payload.
+    /// A head that is not certain to be one.
+    held: Option<Box<Held>>,
+    /// The acknowledgment number of the last segment with new payload, and whether the other end has sent payload since.
     heard: Option<u32>,
+    answered: bool,
     pub tally: Tally,
     /// What the budget was told of this direction's memory.
     accounted: usize,
@@ -49,6 +53,7 @@ impl Heads {
     /// Nothing is to be looked for in this direction any more: it is the server's.
     pub fn silence(&mut self, budget: &mut Budget) {
         self.state = State::Quiet;
+        self.held = None;
         self.stream.forget();
         self.account(budget);
     }
@@ -58,12 +63,24 @@ impl Heads {
         if tcp.payload_length == 0 || tcp.flags & flag::RST != 0 || matches!(self.state, State::Quiet) {
             return;
         }
-        let turn = self.heard.is_none_or(|heard| before(heard, tcp.ack));
-        if turn {
-            self.heard = Some(tcp.ack);
+        let seq = tcp.seq.wrapping_add(u32::from(tcp.flags & flag::SYN != 0));
+        let turn = match self.heard {
+            _ if self.answered => Turn::Yes,
+            None => Turn::Unknown,
+            Some(heard) if before(heard, tcp.ack) => Turn::Yes,
+            Some(_) => Turn::No,
+        };
+        // A repetition tells what was heard since, not what was heard when it was said first.
+        let end = seq.wrapping_add(tcp.payload_length);
+        if self.stream.next().is_none_or(|next| before(next, end)) {
+            self.answered = false;
+            self.heard = Some(match self.heard {
+                Some(heard) if !before(heard, tcp.ack) => heard,
+                _ => tcp.ack,
+            });
         }
         let arrival = Arrival {
-            seq: tcp.seq.wrapping_add(u32::from(tcp.flags & flag::SYN != 0)),
+            seq,
             length: tcp.payload_length,
             data: tcp.payload,
             origin,
@@ -81,9 +98,28 @@ impl Heads {
         });
     }
 
+    /// The other end sends payload: all that was asked for up to here was a message, if it ends here.
+    pub fn answer(&mut self, budget: &mut Budget, found: &mut dyn FnMut(Found<'_>)) {
+        self.answered = true;
+        if self.stream.is_complete() && self.ends_a_message() {
+            self.read(budget, found, |_, _, reading| reading.release());
+        }
+    }
+
+    /// True where a head is held whose message ends with the last byte seen.
+    fn ends_a_message(&self) -> bool {
+        self.held
+            .as_ref()
+            .is_some_and(|held| matches!(self.state, State::Boundary { .. }) || self.stream.next() == Some(held.end()))
+    }
+
     /// No more packets come: what waits is read as far as it goes, and all memory is given back.
     pub fn finish(&mut self, budget: &mut Budget, found: &mut dyn FnMut(Found<'_>)) {
         self.read(budget, found, |stream, _, reading| stream.finish(reading));
+        if self.ends_a_message() {
+            self.read(budget, found, |_, _, reading| reading.release());
+        }
+        self.tally.heads_lost += u64::from(self.held.take().is_some());
         self.tally.heads_lost += u64::from(self.state.is_amid_a_head());
         self.state = State::Quiet;
         self.account(budget);
@@ -98,6 +134,7 @@ impl Heads {
         let mut reading = Reading {
             state: &mut self.state,
             tally: &mut self.tally,
+            held: &mut self.held,
             found,
             is_spent: budget.is_spent(),
         };
@@ -109,7 +146,11 @@ impl Heads {
     }
 
     fn account(&mut self, budget: &mut Budget) {
-        let now = self.stream.memory() + self.state.memory();
+        let held = self
+            .held
+            .as_ref()
+            .map_or(0, |held| held.bytes.len() + size_of::<Held>());
+        let now = self.stream.memory() + self.state.memory() + held;
         if now != self.accounted {
             budget.replace(self.accounted, now);
             self.accounted = now;
@@ -150,6 +191,9 @@ impl Conversation {
         mine.segment(tcp, origin, budget, &mut |one| found(from_b, one));
         if tcp.flags & (flag::ACK | flag::RST) == flag::ACK {
             other.acknowledged(tcp.ack, budget, &mut |one| found(!from_b, one));
+            if tcp.payload_length > 0 {
+                other.answer(budget, &mut |one| found(!from_b, one));
+            }
         }
     }
 

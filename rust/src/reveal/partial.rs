@@ -12,6 +12,24 @@ pub(super) struct Partial {
     pub seq: u32,
     pub first: bool,
     pub resynchronised: bool,
+    /// It stands where a message begins for certain: at a segment's begin, after the other end has spoken.
+    pub after_answer: bool,
+}
+
+/// A head that was found where no place in the stream was known: it waits until what follows shows that it was one.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub bytes: Vec<u8>,
+    pub origin: Origin,
+    pub seq: u32,
+    pub after_answer: bool,
+}
+
+impl Held {
+    /// The sequence number behind it.
+    pub fn end(&self) -> u32 {
+        self.seq.wrapping_add(self.bytes.len() as u32)
+    }
 }
 
 /// How far a head was looked through: nothing is looked at twice.

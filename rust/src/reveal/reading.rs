@@ -3,9 +3,9 @@
 use super::chunks::{CHUNK_BEGIN, Chunks};
 use super::head::{Begins, Body, Found, Head, begins};
 use super::heads::Tally;
-use super::partial::{Looked, Partial, Scan};
+use super::partial::{Held, Looked, Partial, Scan};
 use super::proxy::{self, Parsed};
-use super::stream::{Piece, Reader, Step};
+use super::stream::{Piece, Reader, Step, Turn};
 use crate::flows::live::Origin;
 
 /// Longest request head that is read; servers refuse far shorter ones (nginx large_client_header_buffers 4 × 8 KiB, HAProxy tune.bufsize
@@ -51,6 +51,7 @@ impl State {
 pub(super) struct Reading<'s, 'f> {
     pub state: &'s mut State,
     pub tally: &'s mut Tally,
+    pub held: &'s mut Option<Box<Held>>,
     pub found: &'f mut dyn FnMut(Found<'_>),
     pub is_spent: bool,
 }
@@ -99,7 +100,36 @@ impl Reading<'_, '_> {
             State::Chunks(_) | State::Unseen | State::Searching => {}
         }
         self.tally.gaps += 1;
+        self.drop_held();
         *self.state = State::Searching;
+    }
+
+    /// What was taken for a head was none, or cannot be shown to have been one.
+    fn drop_held(&mut self) {
+        self.tally.heads_lost += u64::from(self.held.take().is_some());
+    }
+
+    /// Hands on the head that was held.
+    pub fn release(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.tell(Head {
+                bytes: &held.bytes,
+                origin: held.origin,
+                seq: held.seq,
+                resynchronised: true,
+            });
+        }
+    }
+
+    fn tell(&mut self, head: Head<'_>) {
+        self.tally.requests += 1;
+        self.tally.resynchronised += u64::from(head.resynchronised);
+        (self.found)(Found::Head(head));
+    }
+
+    /// True where a body ends early: its head is not certain, and a request begins behind an answer.
+    fn is_contradicted(&self, piece: &Piece<'_>) -> bool {
+        self.held.is_some() && piece.begins && piece.turn == Turn::Yes && begins(piece.data) == Begins::Surely
     }
 
     fn bytes(&mut self, piece: Piece<'_>) {
@@ -113,6 +143,11 @@ impl Reading<'_, '_> {
                     self.boundary(&rest, first)
                 }
                 State::Head(_) => self.head(&rest),
+                State::Body(_) | State::Chunks(_) if self.is_contradicted(&rest) => {
+                    self.drop_held();
+                    *self.state = State::Searching;
+                    0
+                }
                 State::Body(left) => {
                     let taken = (*left).min(rest.data.len() as u64);
                     *left -= taken;
@@ -131,6 +166,7 @@ impl Reading<'_, '_> {
                         taken
                     }
                     Err(()) => {
+                        self.drop_held();
                         *self.state = State::Searching;
                         0
                     }
@@ -147,16 +183,32 @@ impl Reading<'_, '_> {
     /// The first payload of a capture that began in mid-connection.
     fn unseen(&mut self, piece: &Piece<'_>) -> usize {
         *self.state = State::Searching;
-        if let Parsed::Header(header) = proxy::parse(piece.data) {
-            (self.found)(Found::Proxy {
-                header: &header,
-                origin: piece.origin,
-                at_start: false,
-            });
-            *self.state = State::Boundary { first: true };
+        let Parsed::Header(header) = proxy::parse(piece.data) else {
+            return 0;
+        };
+        let rest = piece.data.get(header.length..).unwrap_or_default();
+        let is_request = begins(rest) != Begins::No;
+        // Behind a header stands what the client itself says first; anything else is the middle of a body that looks like one.
+        if !rest.is_empty() && !is_request && !is_tls_record(rest) {
+            return piece.data.len();
+        }
+        (self.found)(Found::Proxy {
+            header: &header,
+            origin: piece.origin,
+            at_start: false,
+        });
+        if !is_request {
+            if rest.is_empty() {
+                *self.state = State::Boundary { first: false };
+            }
             return header.length;
         }
-        0
+        let behind = Piece {
+            data: rest,
+            seq: piece.seq.wrapping_add(header.length as u32),
+            ..*piece
+        };
+        header.length + self.begin(&behind, false, true)
     }
 
     /// The stream's first bytes: a PROXY header, or else what the client itself says first.
@@ -212,6 +264,11 @@ impl Reading<'_, '_> {
         let Some(rest) = piece.data.get(empty..).filter(|rest| !rest.is_empty()) else {
             return empty;
         };
+        if self.held.is_some() && begins(rest.get(..WINDOW).unwrap_or(rest)) == Begins::No {
+            self.drop_held();
+            *self.state = State::Searching;
+            return empty;
+        }
         if first && is_tls_record(rest) {
             self.tally.is_tls = true;
             *self.state = State::Quiet;
@@ -227,7 +284,7 @@ impl Reading<'_, '_> {
 
     /// No place is known: looks whether a message begins with this segment.
     fn search(&mut self, piece: &Piece<'_>) -> usize {
-        if piece.begins && piece.turn && begins(piece.data) != Begins::No {
+        if piece.begins && piece.turn != Turn::No && begins(piece.data) != Begins::No {
             return self.begin(piece, false, true);
         }
         if piece.begins && self.tally.requests == 0 && is_tls_record(piece.data) {
@@ -247,6 +304,7 @@ impl Reading<'_, '_> {
             seq: piece.seq,
             first,
             resynchronised,
+            after_answer: piece.begins && piece.turn == Turn::Yes,
         };
         match looked {
             Looked::Complete(end) => {
@@ -278,11 +336,11 @@ impl Reading<'_, '_> {
         partial
             .bytes
             .extend_from_slice(piece.data.get(..room).unwrap_or(piece.data));
-        if partial.resynchronised
-            && !partial.scan.has_first_line
-            && begins(partial.bytes.get(..WINDOW).unwrap_or(&partial.bytes)) == Begins::No
-        {
+        let is_certain = !partial.resynchronised && self.held.is_none();
+        let window = partial.bytes.get(..WINDOW).unwrap_or(&partial.bytes);
+        if !is_certain && !partial.scan.has_first_line && begins(window) == Begins::No {
             // The begin of a method was the end of something else; this piece may begin a request itself.
+            self.drop_held();
             return if piece.begins {
                 self.search(piece)
             } else {
@@ -310,6 +368,10 @@ impl Reading<'_, '_> {
     /// What stood where a request was due is none.
     fn no_request(&mut self, looked: &Looked, partial: &Partial, length: usize) -> usize {
         *self.state = State::Searching;
+        if self.held.is_some() {
+            self.drop_held();
+            return length;
+        }
         match looked {
             Looked::Http2 => {
                 self.tally.is_http2 = true;
@@ -334,15 +396,34 @@ impl Reading<'_, '_> {
             *self.state = State::Searching;
             return;
         }
-        self.tally.requests += 1;
-        self.tally.resynchronised += u64::from(partial.resynchronised);
+        // A held head is one where another stands right behind it, and a message certainly begins with either.
+        let certain = match &*self.held {
+            Some(held) if held.after_answer || partial.after_answer => {
+                self.release();
+                !partial.resynchronised
+            }
+            Some(_) => {
+                self.drop_held();
+                false
+            }
+            None => !partial.resynchronised,
+        };
         *self.state = match head.body() {
             Body::Length(0) => State::Boundary { first: false },
             Body::Length(length) => State::Body(length),
             Body::Chunked => State::Chunks(CHUNK_BEGIN),
             Body::Unknown => State::Searching,
         };
-        (self.found)(Found::Head(head));
+        if certain {
+            self.tell(head);
+        } else {
+            *self.held = Some(Box::new(Held {
+                bytes: bytes.to_vec(),
+                origin: partial.origin,
+                seq: partial.seq,
+                after_answer: partial.after_answer,
+            }));
+        }
     }
 }
 

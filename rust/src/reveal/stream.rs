@@ -42,6 +42,15 @@ impl Budget {
     }
 }
 
+/// Whether the sender had heard the other end since it sent the payload before: what it says then may begin a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    No,
+    /// Nothing before it was seen.
+    Unknown,
+    Yes,
+}
+
 /// Bytes of one segment, or of what of it was not known yet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Piece<'a> {
@@ -50,8 +59,7 @@ pub(super) struct Piece<'a> {
     pub origin: Origin,
     /// The bytes stand at the begin of a segment.
     pub begins: bool,
-    /// The sender had received something since it sent the segment before: what it says now may begin a message.
-    pub turn: bool,
+    pub turn: Turn,
 }
 
 #[derive(Debug)]
@@ -60,7 +68,7 @@ struct Waiting {
     /// Length on the wire; `data` is shorter where the snap length cut it.
     length: u32,
     origin: Origin,
-    turn: bool,
+    turn: Turn,
     data: Box<[u8]>,
 }
 
@@ -97,10 +105,20 @@ pub(super) struct Arrival<'a> {
     pub length: u32,
     pub data: &'a [u8],
     pub origin: Origin,
-    pub turn: bool,
+    pub turn: Turn,
 }
 
 impl Stream {
+    /// The sequence number of the byte that comes next; None before the first.
+    pub fn next(&self) -> Option<u32> {
+        self.next
+    }
+
+    /// True where no segment waits for bytes before it.
+    pub fn is_complete(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// True once a position is known.
     pub fn has_begun(&self) -> bool {
         self.next.is_some()

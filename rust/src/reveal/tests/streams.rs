@@ -250,3 +250,54 @@ fn bytes_that_were_acknowledged_but_recorded_late_are_waited_for() {
     assert_eq!((collected.heads.len(), tally.heads_lost), (1, 0));
     assert_eq!(collected.heads[0].1, 5, "the frame of its first byte, which came last");
 }
+
+#[test]
+fn where_no_place_is_known_an_answer_makes_a_head_certain_at_once() {
+    let mut talk = Talk::mid();
+    let request = b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n";
+    talk.says(0, request, true);
+    talk.says(request.len(), b"body", false);
+    assert!(
+        talk.collected.heads.is_empty(),
+        "it may yet be the middle of another body"
+    );
+    talk.answers(request.len() + 4);
+    assert_eq!(talk.collected.heads.len(), 1);
+    assert_eq!(talk.end().1.resynchronised, 1);
+}
+
+#[test]
+fn the_middle_of_a_body_that_looks_like_a_request_is_none() {
+    let honest = b"GET /honest HTTP/1.1\r\nX-Team: true\r\n\r\n";
+    for evil in [
+        b"GET /z HTTP/1.1\r\nX-Team: evil\r\n\r\ntailtailtail".as_slice(),
+        b"PUT /z HTTP/1.1\r\nX-Team: evil\r\nContent-Length: 99999\r\n\r\ntail",
+        b"PUT /z HTTP/1.1\r\nX-Team: evil\r\nTransfer-Encoding: chunked\r\n\r\ntail",
+        b"PUT /z HTTP/1.1\r\nX-Team: evil\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\ntail",
+        b"PROXY TCP4 6.6.6.6 9.9.9.9 1 2\r\nmore of the body",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x06\x06\x06\x06\x09\x09\x09\x09\0\x01\0\x02more of the body",
+    ] {
+        let mut talk = Talk::mid();
+        talk.says(0, evil, false);
+        talk.says(evil.len(), b"the rest of the body", false);
+        let at = evil.len() + 20;
+        talk.answers(at);
+        talk.says(at, honest, true);
+        talk.answers(at + honest.len());
+        let (collected, tally) = talk.end();
+        assert!(collected.proxies.is_empty());
+        assert_eq!(heads_of(&collected), [String::from_utf8_lossy(honest)]);
+        assert_eq!(tally.requests, 1);
+    }
+}
+
+#[test]
+fn a_repetition_does_not_hide_that_the_other_end_has_spoken() {
+    let mut talk = Talk::mid();
+    talk.says(0, b"middle of a body", false);
+    talk.answers(16);
+    talk.server = talk.server.wrapping_add(50);
+    talk.says(0, b"middle of a body", false);
+    talk.says(16, b"GET / HTTP/1.1\r\n\r\n", false);
+    assert_eq!(talk.end().0.heads.len(), 1);
+}

@@ -16,10 +16,10 @@ pub struct Collected {
 pub struct Talk {
     conversation: Conversation,
     budget: Budget,
-    collected: Collected,
+    pub collected: Collected,
     frame: u64,
     /// What the server said so far: each of the client's messages follows one of its.
-    server: u32,
+    pub server: u32,
 }
 
 pub const ISN: u32 = u32::MAX - 700;
@@ -79,6 +79,12 @@ impl Talk {
             payload,
             0,
         );
+    }
+
+    /// The server answers all that it has, with payload.
+    pub fn answers(&mut self, offset: usize) {
+        let ack = ISN.wrapping_add(offset as u32);
+        self.packet(true, flag::ACK, self.server, ack, b"HTTP/1.1 200 OK\r\n\r\n", 0);
     }
 
     pub fn hears(&mut self, offset: usize) {
