@@ -256,10 +256,8 @@ def _agree_on_clocks(db: duckdb.DuckDBPyConnection) -> None:
         both_ways AS (FROM binned UNION ALL SELECT vp, vq, NULL AS part, offset_ns, bin FROM binned),
         counted AS (SELECT vp, vq, part, bin, count(*) AS pairs FROM both_ways GROUP BY ALL),
         wide AS (
-            SELECT a.vp, a.vq, a.part, a.bin, sum(b.pairs) AS pairs
-            FROM counted a JOIN counted b ON b.vp = a.vp AND b.vq = a.vq AND b.part IS NOT DISTINCT FROM a.part
-                AND b.bin BETWEEN a.bin - 1 AND a.bin + 1
-            GROUP BY ALL
+            SELECT vp, vq, part, bin, sum(pairs) AS pairs
+            FROM (SELECT vp, vq, part, unnest([bin - 1, bin, bin + 1]) AS bin, pairs FROM counted) GROUP BY vp, vq, part, bin
         ),
         peak AS (SELECT vp, vq, part, arg_max(bin, (pairs, -bin)) AS bin, max(pairs) AS pairs FROM wide GROUP BY ALL),
         rival AS (

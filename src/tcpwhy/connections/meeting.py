@@ -6,7 +6,7 @@ import duckdb
 
 from tcpwhy.tables.flows import query, seq_distance_sql
 
-CROWD = 64
+CROWD = 32
 """Flows that share one number or anchor, at most: more of them are no sign of anything, and their pairs would be without end."""
 
 INSERTED_MAX = 1_024
