@@ -67,6 +67,19 @@ def test_a_reader_that_stops_ends_nothing_badly() -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("arguments", [("explain",), ("filter", "real-client", "192.0.2.1"), ("connections", "nowhere")])
+def test_a_closed_standard_output_is_an_unusable_call(arguments: tuple[str, ...]) -> None:
+    """Python has no `sys.stdout` then; and the next file that is opened would take its number."""
+    done = subprocess.run(["sh", "-c", '"$0" "$@" >&-', TCPWHY, *arguments], stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "standard output: is closed, expected a file, a pipe or a terminal\n")
+
+
+def test_a_closed_standard_error_costs_no_answer() -> None:
+    done = subprocess.run(["sh", "-c", '"$0" explain 2>&-', TCPWHY], stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0
+    assert "syn-lost" in done.stdout
+
+
 def test_interrupt_gives_130_and_says_nothing(tmp_path: Path) -> None:
     fifo = tmp_path / "never"
     os.mkfifo(fifo)

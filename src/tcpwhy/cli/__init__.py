@@ -47,6 +47,10 @@ class CommandFolder(click.Group):
     def main(self, args: Sequence[str] | None = None, *positional: Any, **extra: Any) -> Any:
         """Runs a command line and exits with the status that the contract gives it."""
         extra["standalone_mode"] = False
+        if sys.stderr is None:  # closed by who called us: warnings go nowhere
+            sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
+        if sys.stdout is None:
+            sys.exit(_complain("standard output", "is closed, expected a file, a pipe or a terminal", None))
         try:
             status = super().main(args, *positional, **extra)
             sys.stdout.flush()
