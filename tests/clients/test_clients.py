@@ -188,6 +188,14 @@ def test_several_values_of_a_header_and_the_groups_by_it(tmp_path: Path) -> None
             list(groups(found, parse_grouping("header:X-Other")))
 
 
+def test_a_group_names_each_client_once(tmp_path: Path) -> None:
+    talks = [Talk(f"10.9.0.1:{2000 + at}", requests=[request("a")], toa=f"198.51.100.{7 if at else 8}:{3000 + at}") for at in range(5)]
+    write_talks(tmp_path / "rs1" / "rs1.pcap", talks)
+    with tcpwhy.open_case(tmp_path, index=False) as case:
+        (one,) = groups(case.clients(headers=["X-Team"]), parse_grouping("header:X-Team"))
+    assert (one.connections, one.clients, one.real_clients) == (5, 2, ("198.51.100.7", "198.51.100.8"))
+
+
 @pytest.mark.parametrize("text", ["", "network", "network/", "network/129", "network/-1", "header:", "header:a b", "team", "client "])
 def test_other_groupings_are_refused(text: str) -> None:
     with pytest.raises(tcpwhy.CaseError, match=r"--(group-by|header)"):

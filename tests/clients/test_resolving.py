@@ -79,6 +79,10 @@ def test_an_ambiguous_option_beside_sure_ones_of_the_same_peer_counts_with_less_
     hosts = Hosts(trusted_layouts=frozenset({(LB, "254/8")}))
     answer = resolve(node(claims=[toa("198.51.100.7:63881", ambiguous=True)]), hosts=hosts)
     assert (answer.real_client, answer.confidence) == ("198.51.100.7:63881", "possible")
+    for impossible in (toa("224.0.0.1:63881", ambiguous=True), toa("198.51.100.7:4660", ambiguous=True)):
+        assert resolve(node(claims=[impossible]), hosts=hosts).real_client is None
+    late_header = dataclasses.replace(proxy("6.6.6.6:63881"), ambiguous=True, layout="254/8")
+    assert resolve(node(claims=[late_header]), hosts=hosts).real_client is None
     other_layout = resolve(node(claims=[toa("198.51.100.7:63881", ambiguous=True, layout="253/8")]), hosts=hosts)
     assert other_layout.real_client is None
 
@@ -267,6 +271,14 @@ def test_nat_s_table_of_another_time_leaves_the_nat_s_address_a_candidate() -> N
     assert answer.real_client is None
     assert names(answer) == {NAT}
     assert "is an address of the NAT host nat" in answer.candidates[0].because
+
+
+def test_a_nat_s_entry_that_lingers_speaks_for_the_last_connection_of_its_port() -> None:
+    lingering = nat_entry(taken_s=13, is_open=False)
+    followed_behind = dataclasses.replace(life(0, 10), followed_ns=T0 + 11 * S)
+    assert resolve(node(alive=followed_behind, claims=[toa(NAT)]), entries=[lingering]).real_client == CLIENT
+    claimed_again = dataclasses.replace(toa(NAT), followed_ns=T0 + 11 * S)
+    assert resolve(node(alive=life(0, 10), claims=[claimed_again]), entries=[lingering]).real_client is None
 
 
 def test_two_clients_behind_one_nat_port_are_candidates() -> None:

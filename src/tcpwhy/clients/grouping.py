@@ -121,7 +121,8 @@ def groups(clients: Clients, grouping: Grouping) -> Iterator[ClientGroup]:
         SELECT {key} AS key, count(*), count(real_client), count(*) FILTER (confidence = 'confirmed'),
             count(*) FILTER (confidence = 'likely'), count(*) FILTER (confidence = 'possible'), count(*) FILTER (open_before_capture),
             coalesce(sum(own_requests), 0)::BIGINT AS requests, coalesce(sum(bytes), 0)::BIGINT, count(DISTINCT real_ip),
-            min(real_ip, {NAMES_SHOWN}), epoch_ns(min(first)), epoch_ns(max(last))
+            list_slice(list_sort(list(DISTINCT real_ip) FILTER (real_ip IS NOT NULL)), 1, {NAMES_SHOWN}),
+            epoch_ns(min(first)), epoch_ns(max(last))
         FROM {source} GROUP BY key ORDER BY requests DESC, count(*) DESC, key NULLS LAST
     """
     for row in clients.stream(sql):
@@ -136,7 +137,7 @@ def groups(clients: Clients, grouping: Grouping) -> Iterator[ClientGroup]:
             requests=row[7],
             bytes=row[8],
             clients=row[9],
-            real_clients=tuple(dict.fromkeys(row[10] or ())),
+            real_clients=tuple(row[10] or ()),
             first=iso_utc(row[11]),
             last=iso_utc(row[12]),
         )

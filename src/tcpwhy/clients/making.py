@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,7 +140,7 @@ def _written(found: Iterable[Translation], path: Path) -> Iterator[Translation]:
             yield one
 
 
-def _aligner(case: Case, assembly: Assembly):  # type: ignore[no-untyped-def]
+def _aligner(case: Case, assembly: Assembly) -> Callable[[str, int], int]:
     """A host's moment on the common clock: measured, else as tcpwhy.toml says, else taken for right."""
     offsets = {point.name: round(point.clock_offset_s * 1e9) for point in case.evidence.vantage_points if point.clock_offset_s is not None}
 
@@ -210,7 +210,9 @@ def _hosts(case: Case, assembly: Assembly, table: TranslationTable) -> Hosts:
     layouts = frozenset(
         (ip, layout)
         for ip, layout in query(
-            db, "SELECT DISTINCT client_ip, layout FROM claim JOIN flow USING (id) WHERE from_client AND what = 'client' AND NOT ambiguous"
+            db,
+            """SELECT DISTINCT client_ip, layout FROM claim JOIN flow USING (id)
+               WHERE from_client AND what = 'client' AND basis = 'toa' AND NOT ambiguous""",
         )
     )
     return Hosts(

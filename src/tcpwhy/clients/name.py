@@ -30,6 +30,8 @@ class Name:
     """The first links of independent chains that lead to it."""
     passes: frozenset[End] = frozenset()
     """Ends that lie on the way to it: addresses of balancers and NAT hosts, as a chain showed."""
+    followed_ns: int | None = None
+    """When another connection was first seen of which the same was said."""
     is_end: bool = False
     """The client's own capture shows it: nobody is behind it."""
 
@@ -50,6 +52,7 @@ class Name:
             grade=min(self.grade, outer.grade),
             witnesses=self.witnesses,
             passes=(self.passes | outer.passes | {self.end}) - {outer.end},
+            followed_ns=outer.followed_ns,
             is_end=outer.is_end,
         )
 

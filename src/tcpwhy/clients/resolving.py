@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
+from tcpwhy.clients.headers import can_be_client
 from tcpwhy.clients.hosts import Hosts
 from tcpwhy.clients.lookup import DOUBTFUL, GOOD, UNDATED, TranslationTable, server_before
 from tcpwhy.clients.name import DOUBTED, LIKELY, LOWERED, PROVEN, TABLES, Name, merged
@@ -22,6 +23,9 @@ STEPS = 8
 
 MOST_VISITS = 200
 """Connections and entries of tables looked at for one answer: options can be written so that they name each other in circles."""
+
+EXIDS = frozenset((0x00AC, 0x0348, 0x0A0D, 0x0CA0, 0x0ED0, 0x454E, 0x5323, 0x75EC, 0xACC0, 0xACC1, 0xACCE, 0xE2D4, 0xF989, 0xF990))
+"""Ports of clients that are registered experiment identifiers too (IANA, TCP ExIDs; RFC 6994), as rust/src/decode/exid.rs has them."""
 
 TOO_MANY = "what its options, headers and tables name leads through too many connections to be followed"
 
@@ -131,6 +135,7 @@ class Resolver:
 
     def _through_tables(self, name: Name, server: End | None, life: Life, visited: frozenset[End]) -> list[Name]:
         found: list[Name] = []
+        life = dataclasses.replace(life, followed_ns=name.followed_ns)  # the connection's own ports are not those of this step
         self._visits += 1
         if len(visited) > STEPS or self._visits > MOST_VISITS:
             return found
@@ -147,15 +152,17 @@ class Resolver:
     def _of_claim(self, node: Node, claim: Claim) -> Name:
         because, grade = claim.because, LIKELY
         if claim.ambiguous:
-            because += "; its port is a registered ExID, so that it may be another option"
-            grade = LOWERED if (node.client[0], claim.layout) in self._hosts.trusted_layouts else DOUBTED
+            because += "; its bytes may mean something else"
+            beside_others = (node.client[0], claim.layout) in self._hosts.trusted_layouts
+            may_be_port = claim.basis == "toa" and claim.end[1] in EXIDS and can_be_client(claim.end[0])
+            grade = LOWERED if beside_others and may_be_port else DOUBTED
         if claim.basis == "toa" and claim.end in self._hosts.repeated:
             because += "; it stands in other connections to the same server at the same time too, and a client's port has one only"
             grade = DOUBTED
         if self._hosts.is_stranger_beside_fronts(node):
             because += f"; {node.client[0]} is none of the known balancers before this server, and may have written it itself"
             grade = DOUBTED
-        return Name(claim.end, (claim.basis,), (because,), grade).passing(node.client)
+        return Name(claim.end, (claim.basis,), (because,), grade, followed_ns=claim.followed_ns).passing(node.client)
 
     def _above(self, outer: Iterable[Name], inner: Sequence[Name]) -> list[Name]:
         """Names of a layer above: where the layer below ends at a known proxy, they continue it."""

@@ -52,6 +52,8 @@ class Claim:
     """The port equals a registered ExID (RFC 6994): it may be another option altogether."""
     because: str
     layout: str = ""
+    followed_ns: int | None = None
+    """When the next connection that claims the same client was first seen."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

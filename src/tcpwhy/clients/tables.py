@@ -87,10 +87,21 @@ def seat_flows(db: duckdb.DuckDBPyConnection, offsets_ns: Mapping[int, int], add
 
 
 def draw_edges(db: duckdb.DuckDBPyConnection) -> None:
-    """Makes `edge` (a, b, kind, sure, anchors, basis): by the same bytes, by an address that an option or PROXY header names, by a table.
+    """Makes `claimed` (ip, port, connection, followed_ns), and `edge` (a, b, kind, sure, …): by the same bytes, or by an address.
 
     The table `translation` holds the client's and server's ends behind and before each host.
     """
+    query(
+        db,
+        """
+        CREATE OR REPLACE TABLE claimed AS
+        WITH once AS (
+            SELECT claim.ip, claim.port, seat.connection, min(first_ns - offset_ns) AS first_ns
+            FROM claim JOIN seat USING (id) JOIN flow USING (id) WHERE from_client AND what = 'client' AND claim.port > 0 GROUP BY ALL
+        )
+        SELECT ip, port, connection, lead(first_ns) OVER (PARTITION BY ip, port ORDER BY first_ns, connection) AS followed_ns FROM once
+        """,
+    )
     query(
         db,
         f"""
@@ -106,8 +117,7 @@ def draw_edges(db: duckdb.DuckDBPyConnection) -> None:
             WHERE mx.connection <> my.connection GROUP BY ALL
         ),
         named AS (
-            SELECT DISTINCT connection AS a, claim.ip, claim.port
-            FROM claim JOIN member USING (id) WHERE from_client AND what = 'client' AND claim.port > 0
+            SELECT connection AS a, ip, port FROM claimed
             UNION
             SELECT DISTINCT connection, before_client_ip, before_client_port
             FROM flow JOIN member USING (id) JOIN translation

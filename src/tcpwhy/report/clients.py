@@ -270,7 +270,7 @@ def _connection_rows(clients: Clients, utc: bool) -> Iterator[list[str]]:
         since = "before the capture" if one.open_before_capture else show_time(iso_utc(one.first_ns), utc=utc, digits=0)
         yield [
             *(shortened(one.headers.get(name, UNKNOWN), LONGEST_CELL) for name in clients.headers),
-            one.real_client or (f"? ({len(one.candidates)} candidates)" if one.candidates else UNKNOWN),
+            one.real_client or _counted(len(one.candidates)),
             one.confidence or "not identified",
             str(one.requests),
             since,
@@ -279,6 +279,11 @@ def _connection_rows(clients: Clients, utc: bool) -> Iterator[list[str]]:
             one.client,
             one.server,
         ]
+
+
+def _counted(candidates: int) -> str:
+    """What stands for a client that is not known."""
+    return f"{UNKNOWN} ({candidates} candidate{'s' if candidates > 1 else ''})" if candidates else UNKNOWN
 
 
 def _aligned(out: BinaryIO, names: Sequence[str], rows: Rows, width: int | None, paint: Paint) -> tuple[str, ...]:
