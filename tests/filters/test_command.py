@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import jsonschema
 import pytest
@@ -18,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcpwhy.cli import main
-from tcpwhy.filters import LAYOUTS, LayoutError, Target, parse_target, pick_layouts
+from tcpwhy.cli.filter import TOOLS
+from tcpwhy.filters import LAYOUTS, LayoutError, Target, Tool, parse_target, pick_layouts
 from tcpwhy.report.schema import filter_schema_text
 from tests.filters.frames import linked, option, packet, picked_by_tcpdump, picked_by_tshark, segment, write_capture
 
@@ -121,6 +123,12 @@ def test_the_text_says_for_each_filter_what_is_known_of_it() -> None:
     for tool in ("tcpdump", "wireshark", "nft"):
         assert run("1.2.3.4", "--for", tool).stdout in text
     assert run("1.2.3.4", "--for", "tcpdump", "--offsets", "first", "--vlan").stdout in text
+
+
+def test_every_tool_can_be_asked_for() -> None:
+    assert get_args(Tool) == TOOLS
+    told = json.loads(run("1.2.3.4", "--json").stdout)["filters"]
+    assert list(dict.fromkeys(one["tool"] for one in told)) == list(TOOLS)
 
 
 def test_choices_leave_one_form_a_tool() -> None:

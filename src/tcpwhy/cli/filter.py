@@ -5,7 +5,7 @@ What is looked for goes in, expressions that a tool takes as they are come out.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +15,7 @@ from tcpwhy.cli._terminal import paint_for, text_width, write_answer
 if TYPE_CHECKING:
     from tcpwhy.filters import IpVersion, Offsets, Tool
 
-TOOLS = ("tcpdump", "wireshark", "nft", "iptables")
+TOOLS: tuple[Tool, ...] = ("tcpdump", "wireshark", "nft", "iptables")
 
 
 @click.group("filter")
@@ -82,10 +82,10 @@ def real_client(
     versions: tuple[IpVersion, ...] = (4, 6) if only is None else (4,) if only == "4" else (6,)
     if tool == "iptables" and only is None and not as_json:
         versions = (4,)
-    chosen: dict[str, Any] = {"tools": TOOLS if tool is None else (tool,), "vlan": vlan, "u32": u32, "named_layouts": names}
-    answer = ready_filters(
-        Wanted(target, layouts, offsets or "every", versions), every_form=tool is None and not (offsets or vlan or u32), **chosen
-    )
+    wanted = Wanted(target, layouts, offsets or "every", versions)
+    every_form = tool is None and not (offsets or vlan or u32)
+    tools = TOOLS if tool is None else (tool,)
+    answer = ready_filters(wanted, tools=tools, every_form=every_form, vlan=vlan, u32=u32, named_layouts=names)
     if as_json:
         write_answer(encode_json(answer).decode())
     elif tool is not None:

@@ -9,7 +9,6 @@ from tcpwhy.filters.layout import Layout
 from tcpwhy.filters.target import Target
 
 Tool = Literal["tcpdump", "wireshark", "nft", "iptables"]
-TOOLS: tuple[Tool, ...] = ("tcpdump", "wireshark", "nft", "iptables")
 
 Offsets = Literal["every", "aligned", "first"]
 """At which places among the TCP options an expression that cannot walk them looks: all; multiples of four; directly behind the base
