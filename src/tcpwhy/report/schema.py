@@ -1,6 +1,6 @@
 """The structs of a report go in, the JSON Schemas of what `tcpwhy COMMAND --json` prints come out.
 
-`python -m tcpwhy.report.schema` prints that of `diagnose`, with `clients`, `filter` or `path` behind it theirs; docs/schema/ holds all of them.
+`python -m tcpwhy.report.schema` prints that of `diagnose`, with `clients`, `filter` or `path` behind it theirs; docs/schema/ has them all.
 """
 
 from __future__ import annotations
