@@ -1,7 +1,7 @@
 //! The packets of one connection go in, as a capture shows them; complete HTTP/1 request heads and PROXY headers come out, in order.
 
 use super::head::Found;
-use super::partial::Held;
+use super::held::Held;
 pub use super::reading::HEAD_MAX;
 use super::reading::{Reading, State};
 pub use super::stream::Budget;

@@ -10,6 +10,7 @@ pub mod toa;
 
 mod chunks;
 mod crc;
+mod held;
 mod note_file;
 mod partial;
 mod reading;

@@ -16,22 +16,6 @@ pub(super) struct Partial {
     pub after_answer: bool,
 }
 
-/// A head that was found where no place in the stream was known: it waits until what follows shows that it was one.
-#[derive(Debug)]
-pub(super) struct Held {
-    pub bytes: Vec<u8>,
-    pub origin: Origin,
-    pub seq: u32,
-    pub after_answer: bool,
-}
-
-impl Held {
-    /// The sequence number behind it.
-    pub fn end(&self) -> u32 {
-        self.seq.wrapping_add(self.bytes.len() as u32)
-    }
-}
-
 /// How far a head was looked through: nothing is looked at twice.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Scan {

@@ -3,7 +3,8 @@
 use super::chunks::{CHUNK_BEGIN, Chunks};
 use super::head::{Begins, Body, Found, Head, begins};
 use super::heads::Tally;
-use super::partial::{Held, Looked, Partial, Scan};
+use super::held::Held;
+use super::partial::{Looked, Partial, Scan};
 use super::proxy::{self, Parsed};
 use super::stream::{Piece, Reader, Step, Turn};
 use crate::flows::live::Origin;
@@ -102,34 +103,6 @@ impl Reading<'_, '_> {
         self.tally.gaps += 1;
         self.drop_held();
         *self.state = State::Searching;
-    }
-
-    /// What was taken for a head was none, or cannot be shown to have been one.
-    fn drop_held(&mut self) {
-        self.tally.heads_lost += u64::from(self.held.take().is_some());
-    }
-
-    /// Hands on the head that was held.
-    pub fn release(&mut self) {
-        if let Some(held) = self.held.take() {
-            self.tell(Head {
-                bytes: &held.bytes,
-                origin: held.origin,
-                seq: held.seq,
-                resynchronised: true,
-            });
-        }
-    }
-
-    fn tell(&mut self, head: Head<'_>) {
-        self.tally.requests += 1;
-        self.tally.resynchronised += u64::from(head.resynchronised);
-        (self.found)(Found::Head(head));
-    }
-
-    /// True where a body ends early: its head is not certain, and a request begins behind an answer.
-    fn is_contradicted(&self, piece: &Piece<'_>) -> bool {
-        self.held.is_some() && piece.begins && piece.turn == Turn::Yes && begins(piece.data) == Begins::Surely
     }
 
     fn bytes(&mut self, piece: Piece<'_>) {
