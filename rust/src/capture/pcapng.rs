@@ -449,7 +449,13 @@ pub fn ticks_per_second(resolution: u8) -> Option<u64> {
     }
 }
 
-/// Ticks as nanoseconds since the epoch; what 64 bits cannot hold is held at their limit.
+/// The latest time that is told: where the 32 bits of seconds of a pcap end, in 2106.
+pub const LATEST_NS: i64 = (1 << 32) * 1_000_000_000;
+/// The earliest: a clock that was never set begins at 1970, less its zone and some offset. With both limits a time and a difference of two
+/// others still add up within 64 bits, so that damaged captures are compared like others.
+pub const EARLIEST_NS: i64 = -(1 << 26) * 1_000_000_000;
+
+/// Ticks as nanoseconds since the epoch, held within `EARLIEST_NS` and `LATEST_NS`.
 #[inline]
 pub fn time_ns(ticks: u64, ticks_per_second: u64, offset_seconds: i64) -> i64 {
     let whole = match ticks_per_second {
@@ -462,7 +468,7 @@ pub fn time_ns(ticks: u64, ticks_per_second: u64, offset_seconds: i64) -> i64 {
         }
     };
     let shifted = whole + i128::from(offset_seconds) * 1_000_000_000;
-    shifted.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
+    shifted.clamp(i128::from(EARLIEST_NS), i128::from(LATEST_NS)) as i64
 }
 
 fn text(value: &[u8]) -> String {

@@ -1,6 +1,6 @@
 //! Captures built byte by byte, in every variant, byte order and compression, must give back what was put in.
 
-use super::pcapng::{ticks_per_second, time_ns};
+use super::pcapng::{EARLIEST_NS, LATEST_NS, ticks_per_second, time_ns};
 use super::record::Direction;
 use super::write::{Packet, PcapngWriter};
 use super::{Compression, RandomReader, Reader};
@@ -345,7 +345,13 @@ fn every_time_resolution_is_counted_without_overflow() {
             }
         }
     }
-    assert_eq!(time_ns(u64::MAX, 1, 0), i64::MAX);
+    assert_eq!(time_ns(u64::MAX, 1, 0), LATEST_NS);
+    assert_eq!(time_ns(0, 1, i64::MIN), EARLIEST_NS);
+    assert!(
+        LATEST_NS
+            .checked_add(LATEST_NS - EARLIEST_NS + 600_000_000_000)
+            .is_some()
+    );
     assert_eq!(time_ns(3, 2, 5), 6_500_000_000);
 }
 
@@ -389,7 +395,7 @@ fn what_is_written_is_read_again() {
         },
         Packet {
             interface: second,
-            time_ns: i64::MAX,
+            time_ns: LATEST_NS,
             direction: Direction::Unknown,
             data: b"",
             original_length: 0,
