@@ -105,7 +105,8 @@ def weigh(db: duckdb.DuckDBPyConnection) -> None:
                 client_seq_end::BIGINT AS client_seq_end, server_ack_end::BIGINT AS server_ack_end)
             FROM ends
         ),
-        shifts AS (
+        -- Held whole before it is narrowed: else the planner joins p with q by what differs, a million times a million.
+        shifts AS MATERIALIZED (
             SELECT m.*, p.vantage AS vp, q.vantage AS vq, p.connection AS cp, q.connection AS cq,
                 {unsigned.format(early)} AS by_isn, {unsigned.format("(p.client_seq_first - q.client_seq_first)")} AS by_first,
                 {unsigned.format(late)} AS by_end, {unsigned.format("(p.server_ack_end - q.server_ack_end)")} AS by_ack,
@@ -114,17 +115,17 @@ def weigh(db: duckdb.DuckDBPyConnection) -> None:
                 p.client_syn_ns - q.client_syn_ns AS forth_syn, p.server_syn_ns - q.server_syn_ns AS back_syn,
                 p.client_payload_last_ns - q.client_payload_last_ns AS forth_last,
                 p.server_payload_last_ns - q.server_payload_last_ns AS back_last,
-                p.last_ns AS at_ns, p.packets + q.packets AS packets
+                p.last_ns AS at_ns, p.packets + q.packets AS packets,
+                (p.client_ip, p.client_port, p.server_ip, p.server_port) <> (q.client_ip, q.client_port, q.server_ip, q.server_port)
+                    AND (p.vantage <> q.vantage
+                         OR p.first_ns <= q.last_ns + {SAME_PLACE_NS} AND q.first_ns <= p.last_ns + {SAME_PLACE_NS}) AS possible
             FROM meeting m JOIN side p ON p.id = m.p JOIN side q ON q.id = m.q
-            WHERE (p.client_ip, p.client_port, p.server_ip, p.server_port) <> (q.client_ip, q.client_port, q.server_ip, q.server_port)
-                AND (p.vantage <> q.vantage
-                     OR p.first_ns <= q.last_ns + {SAME_PLACE_NS} AND q.first_ns <= p.last_ns + {SAME_PLACE_NS})
         ),
         settled AS (
             SELECT *, CASE WHEN by_end = by_ack THEN by_end WHEN by_isn = by_first THEN by_first
                            WHEN by_first = by_ack THEN by_first WHEN by_first = by_end THEN by_end
                            WHEN by_isn = by_end THEN by_end WHEN by_isn = by_ack THEN by_ack END AS delta
-            FROM shifts WHERE NOT coalesce(isn_other, false)
+            FROM shifts WHERE possible AND NOT coalesce(isn_other, false)
         ),
         told AS (
             SELECT *, CASE WHEN by_isn IS NULL THEN 0 ELSE {seq_distance_sql("by_isn", "delta")} END AS inserted,
@@ -174,7 +175,9 @@ def meet_by_ranges(db: duckdb.DuckDBPyConnection) -> int:
             db,
             f"SELECT sum(own * whole) FROM (SELECT count(*) FILTER (own) AS own, count(*) AS whole FROM piece_{bits} GROUP BY piece)",
         )[0][0]
-        if (compared or 0) > OVERLAPS_MAX:
+        if not compared:
+            continue
+        if compared > OVERLAPS_MAX:
             left += query(db, f"SELECT count(*) FROM range WHERE bits = {bits}")[0][0]
             continue
         selects.append(
@@ -187,9 +190,13 @@ def meet_by_ranges(db: duckdb.DuckDBPyConnection) -> int:
         db,
         f"""
         CREATE OR REPLACE TEMP TABLE over AS
-        SELECT o.p, o.q FROM ({union}) o JOIN ends p ON p.id = o.p JOIN ends q ON q.id = o.q
-        WHERE p.connection <> q.connection AND (p.vantage <> q.vantage OR (p.server_ip, p.server_port) <> (q.server_ip, q.server_port)
-                AND p.first_ns <= q.last_ns + {SAME_PLACE_NS} AND q.first_ns <= p.last_ns + {SAME_PLACE_NS})
+        WITH pairs AS MATERIALIZED (
+            SELECT o.p, o.q, p.connection <> q.connection
+                AND (p.vantage <> q.vantage OR (p.server_ip, p.server_port) <> (q.server_ip, q.server_port)
+                     AND p.first_ns <= q.last_ns + {SAME_PLACE_NS} AND q.first_ns <= p.last_ns + {SAME_PLACE_NS}) AS possible
+            FROM ({union}) o JOIN ends p ON p.id = o.p JOIN ends q ON q.id = o.q
+        )
+        SELECT p, q FROM pairs WHERE possible
         """,
     )
     query(
