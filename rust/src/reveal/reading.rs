@@ -194,6 +194,11 @@ impl Reading<'_, '_> {
         }
         let joined = if had > 0 { bytes.as_slice() } else { piece.data };
         match proxy::parse(joined) {
+            Parsed::More(_) if self.is_spent => {
+                self.tally.heads_lost += 1;
+                *self.state = State::Searching;
+                piece.data.len()
+            }
             Parsed::More(_) => {
                 if had == 0 {
                     bytes.extend_from_slice(piece.data);

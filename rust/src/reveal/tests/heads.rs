@@ -153,6 +153,55 @@ fn loss_costs_the_heads_it_touches_and_invents_none() {
 }
 
 #[test]
+fn proxy_headers_and_heads_that_never_end_share_the_budget() {
+    let header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff".as_slice();
+    for begin in [header, b"GET / HTTP/1.1\r\nA: "] {
+        let mut budget = Budget::new(1 << 20);
+        let mut most = 0;
+        let mut conversations: Vec<Conversation> = (0..100).map(|_| Conversation::default()).collect();
+        for piece in 0..40_u32 {
+            for conversation in &mut conversations {
+                let payload = if piece == 0 { begin } else { &[b'x'; 1400] };
+                let tcp = Tcp {
+                    seq: if piece == 0 {
+                        2
+                    } else {
+                        2 + begin.len() as u32 + (piece - 1) * 1400
+                    },
+                    flags: flag::ACK,
+                    payload,
+                    payload_length: payload.len() as u32,
+                    ..Tcp::default()
+                };
+                let origin = Origin {
+                    file: 0,
+                    frame: 1,
+                    interface: 0,
+                    direction: 0,
+                    time_ns: 0,
+                };
+                if piece == 0 {
+                    let syn = Tcp {
+                        seq: 1,
+                        flags: flag::SYN,
+                        ..Tcp::default()
+                    };
+                    conversation.packet(&syn, false, origin, &mut budget, &mut |_, _| {});
+                }
+                conversation.packet(&tcp, false, origin, &mut budget, &mut |_, _| {});
+                most = most.max(budget.held());
+            }
+        }
+        assert!(
+            (512 << 10..(1 << 20) + (256 << 10)).contains(&most),
+            "{most} bytes were held"
+        );
+        let lost: u64 = conversations.iter().map(|one| one.directions[0].tally.heads_lost).sum();
+        assert!(lost > 0, "what was given up is told");
+    }
+}
+
+#[test]
 fn memory_is_bounded_in_each_flow_and_in_all() {
     let mut budget = Budget::new(1 << 20);
     let mut conversations: Vec<Conversation> = (0..50).map(|_| Conversation::default()).collect();
