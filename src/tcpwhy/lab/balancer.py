@@ -13,9 +13,9 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .balancer_tables import dpvs_table, lvs_table
 from .fullnat import FullNat, Manner
@@ -31,6 +31,29 @@ RECEIVE_BUFFER = 16 << 20  # bytes
 TICK = 0.2  # seconds between looks at what expired
 TABLE_FILES = {"dpvs": "ipvsadm-connections.txt", "lvs": "proc-net-ip_vs_conn.txt"}
 """The file of a state/ that holds each kind's table."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the scenario tells the balancer's process: `interfaces`, and the files for its table and for the sign that it runs."""
+
+    kind: str
+    manner: Manner
+    virtual: tuple[str, int]
+    reals: tuple[tuple[str, int], ...]
+    local_addresses: tuple[str, ...]
+    ports: tuple[int, int]
+    mtu: int
+    seed: int
+    interfaces: tuple[str, ...]
+    table: str
+    ready: str
+
+
+def read_plan(text: str) -> Plan:
+    """The plan in the JSON that its dataclass makes."""
+    read: dict[str, Any] = json.loads(text)
+    return Plan(**read | {"manner": Manner(**read["manner"])})
 
 
 class Balancer:
@@ -51,27 +74,24 @@ class Balancer:
         self._world = host.world
         self._talk = host.scratch / "output"
         ready = host.scratch / "balancer-ready"
-        plan = host.scratch / "balancer.json"
-        plan.write_text(
-            json.dumps(
-                {
-                    "kind": kind,
-                    "manner": asdict(manner),
-                    "virtual": virtual,
-                    "reals": reals,
-                    "local_addresses": local_addresses,
-                    "ports": ports,
-                    "mtu": server_side_mtu(host),
-                    "seed": host.world.random.getrandbits(32),
-                    "interfaces": [interface.logical for interface in host.interfaces],
-                    "table": str(self._table),
-                    "ready": str(ready),
-                }
-            )
+        plan = Plan(
+            kind=kind,
+            manner=manner,
+            virtual=virtual,
+            reals=tuple(reals),
+            local_addresses=tuple(local_addresses),
+            ports=ports,
+            mtu=server_side_mtu(host),
+            seed=host.world.random.getrandbits(32),
+            interfaces=tuple(interface.logical for interface in host.interfaces),
+            table=str(self._table),
+            ready=str(ready),
         )
+        file = host.scratch / "balancer.json"
+        file.write_text(json.dumps(asdict(plan)))
         host.sysctl("net.ipv4.ip_forward", 0)
         host.sysctl("net.ipv6.conf.all.forwarding", 0)
-        self._process = host.start([sys.executable, "-m", __name__, str(plan)])
+        self._process = host.start([sys.executable, "-m", __name__, str(file)])
         host.world.wait_for(lambda: ready.exists() or self._process.poll() is not None, 20, "the balancer")
         self._require_running()
         if kind:
@@ -104,23 +124,22 @@ def server_side_mtu(host: Host) -> int:
     return min(int(row["mtu"]) for row in rows if row["ifname"] in {one.logical for one in host.interfaces[1:]})
 
 
-def run(plan: dict[str, object]) -> None:
+def run(plan: Plan) -> None:
     """Balances until it is ended by a signal; SIGUSR1 makes it write its table."""
     balancer = FullNat(
-        Manner(**plan["manner"]),  # type: ignore[arg-type]
-        _end(plan["virtual"]),
-        [_end(real) for real in plan["reals"]],  # type: ignore[attr-defined]
-        [ipaddress.ip_address(text).packed for text in plan["local_addresses"]],  # type: ignore[attr-defined]
-        ports=tuple(plan["ports"]),  # type: ignore[arg-type]
-        mtu=int(str(plan["mtu"])),
-        seed=int(str(plan["seed"])),
+        plan.manner,
+        _end(plan.virtual),
+        [_end(real) for real in plan.reals],
+        [ipaddress.ip_address(text).packed for text in plan.local_addresses],
+        ports=plan.ports,
+        mtu=plan.mtu,
+        seed=plan.seed,
     )
-    names = [str(name) for name in plan["interfaces"]]  # type: ignore[attr-defined]
-    sockets = [_listen(name, protocol) for name in names for protocol in (ETH_P_IP, ETH_P_IPV6)]
+    sockets = [_listen(name, protocol) for name in plan.interfaces for protocol in (ETH_P_IP, ETH_P_IPV6)]
     # IPPROTO_RAW takes whole packets, headers included (raw(7); for IPv6 net/ipv6/raw.c rawv6_init_sk)
     senders = {family: socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW) for family in (socket.AF_INET, socket.AF_INET6)}
-    write = dpvs_table if plan["kind"] == "dpvs" else lvs_table
-    table = Path(str(plan["table"]))
+    write = dpvs_table if plan.kind == "dpvs" else lvs_table
+    table = Path(plan.table)
 
     def write_table(*_: object) -> None:
         part = table.with_suffix(".part")
@@ -128,7 +147,7 @@ def run(plan: dict[str, object]) -> None:
         part.rename(table)
 
     signal.signal(signal.SIGUSR1, write_table)
-    Path(str(plan["ready"])).touch()
+    Path(plan.ready).touch()
     swept = time.monotonic()
     while True:
         segments = []
@@ -154,10 +173,9 @@ def _listen(interface: str, protocol: int) -> socket.socket:
     return sock
 
 
-def _end(value: object) -> End:
-    assert isinstance(value, list | tuple)
-    return ipaddress.ip_address(str(value[0])).packed, int(value[1])
+def _end(end: tuple[str, int]) -> End:
+    return ipaddress.ip_address(end[0]).packed, end[1]
 
 
 if __name__ == "__main__":
-    run(json.loads(Path(sys.argv[1]).read_text()))
+    run(read_plan(Path(sys.argv[1]).read_text()))
