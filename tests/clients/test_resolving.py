@@ -139,6 +139,7 @@ def test_a_health_check_of_the_balancer_has_no_client() -> None:
         (30, life(0, 10), False, True),  # TIME_WAIT of this one
         (300, life(0, 10), False, False),
         (5, life(0, 10), False, False),  # TIME_WAIT of the one before
+        (-0.5, life(0, 10), True, True),  # host.json has whole seconds
         (None, life(0, 10), True, False),
         (None, life(0, None), True, False),
         (None, life(None, 10), True, False),
@@ -179,7 +180,7 @@ def test_an_entry_that_was_read_when_the_next_connection_had_the_ports_is_that_o
     assert (answer.real_client, answer.candidates) == (None, ())
 
 
-@pytest.mark.parametrize("taken_s", [-1, 11])
+@pytest.mark.parametrize("taken_s", [-2, 11])
 def test_an_entry_beside_the_connection_s_life_by_less_than_clocks_differ_is_a_candidate(taken_s: float) -> None:
     answer = resolve(node(alive=life(0, 10)), entries=[entry(CLIENT, taken_s=taken_s)])
     assert answer.real_client is None
@@ -279,6 +280,12 @@ def test_a_nat_s_entry_that_lingers_speaks_for_the_last_connection_of_its_port()
     assert resolve(node(alive=followed_behind, claims=[toa(NAT)]), entries=[lingering]).real_client == CLIENT
     claimed_again = dataclasses.replace(toa(NAT), followed_ns=T0 + 11 * S)
     assert resolve(node(alive=life(0, 10), claims=[claimed_again]), entries=[lingering]).real_client is None
+
+
+def test_connection_tracking_of_unknown_time_is_possible_for_what_is_still_open() -> None:
+    answer = resolve(node(alive=life(0, None), claims=[toa(NAT)]), entries=[nat_entry(taken_s=None)])
+    assert (answer.real_client, answer.confidence) == (CLIENT, "possible")
+    assert resolve(node(alive=life(0, 10), claims=[toa(NAT)]), entries=[nat_entry(taken_s=None)]).real_client is None
 
 
 def test_two_clients_behind_one_nat_port_are_candidates() -> None:

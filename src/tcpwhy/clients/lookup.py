@@ -14,6 +14,9 @@ port of its own for at least 90 s of idleness (DPVS, LVS full NAT) and takes its
 LINGERS_NS = 120_000_000_000
 """So long a closed connection stays in the tables: conntrack's time_wait (net/netfilter/nf_conntrack_proto_tcp.c), IPVS's fin_wait."""
 
+WHOLE_SECOND_NS = 1_000_000_000
+"""host.json tells the second in which it was begun to read the tables; they were read after it."""
+
 CLOSING_SLACK_NS = 2_000_000_000
 """So long before the last packet a table may call the connection closing: its two sides end within a round trip."""
 
@@ -22,7 +25,8 @@ MOST_FITTING = 16
 
 GOOD, UNDATED, DOUBTFUL = 2, 1, 0
 """How well an entry fits: it was open at the moment of the table; when the table was read is not known, but the connection was open all
-the while the capture ran; or it may have been another connection on the same ports."""
+the while the capture ran, or at its end where the table is connection tracking, which keeps the port that the client chose; or the entry
+may be of another connection with the same ports."""
 
 
 def fit(translation: Translation, life: Life, taken_ns: int | None) -> int | None:
@@ -35,10 +39,10 @@ def fit(translation: Translation, life: Life, taken_ns: int | None) -> int | Non
             return DOUBTFUL
         if translation.basis == "log":
             return GOOD
-        return UNDATED if life.opened_ns is None else DOUBTFUL
+        return UNDATED if life.opened_ns is None or translation.basis == "conntrack" else DOUBTFUL
     if life.followed_ns is not None and taken_ns >= life.followed_ns:
         return None
-    if life.opened_ns is not None and taken_ns < life.opened_ns:
+    if life.opened_ns is not None and taken_ns < life.opened_ns - WHOLE_SECOND_NS:
         return DOUBTFUL if taken_ns >= life.opened_ns - SLACK_NS else None
     if not translation.is_open:
         if life.closed_ns is None:
