@@ -63,7 +63,7 @@ class Shift:
     client_anchors: int
     """Runs of client payload that are equal at numbers that differ by `delta`."""
     acknowledgments: int
-    """Packets whose two numbers bear out `delta`."""
+    """Packets whose two numbers bear out `delta`, less those that do not: sent again, they acknowledge more."""
     offset_ns: int | None
     """Clock of p minus clock of q, from what both saw."""
     lag_ns: int | None
@@ -189,9 +189,9 @@ def compare(p: Spoken, q: Spoken) -> Shift | str:
     return best
 
 
-def _weight(shift: Shift) -> tuple[int, bool, int, int]:
+def _weight(shift: Shift) -> tuple[int, int, bool, int]:
     # Equal requests may fit under several shifts: clocks that are far apart are the less likely.
-    return shift.client_anchors, shift.inserted == 0, shift.acknowledgments, -abs(shift.offset_ns or 0)
+    return shift.client_anchors, shift.acknowledgments, shift.inserted == 0, -abs(shift.offset_ns or 0)
 
 
 def _under(delta: int, p: Spoken, q: Spoken, server_anchors: int) -> Shift | None:
@@ -206,8 +206,9 @@ def _under(delta: int, p: Spoken, q: Spoken, server_anchors: int) -> Shift | Non
     server = _pairs(_points(p.server), _points(q.server, ack_moved=delta))
     client = _pairs(_points(p.client), _points(q.client, seq_moved=delta))
     # A SYN-ACK acknowledges what came before anything could be inserted.
-    acknowledged = sum((one.ack - other.ack + (inserted if one.flags & SYN else 0)) & MASK == delta for one, other in server)
-    acknowledged += sum(one.ack == other.ack for one, other in client)
+    fitting = sum((one.ack - other.ack + (inserted if one.flags & SYN else 0)) & MASK == delta for one, other in server)
+    fitting += sum(one.ack == other.ack for one, other in client)
+    acknowledged = max(0, 2 * fitting - len(server) - len(client))
     back = [one.time_ns - other.time_ns for one, other in server]
     forth = [one.time_ns - other.time_ns for one, other in client]
     ways = [(times, sorted(times)[(len(times) - 1) // 2]) for times in (forth, back) if times]
