@@ -44,3 +44,35 @@ def write_slice(
     wanted: Sequence[tuple[int, int, int, str | None]],
 ) -> None:
     """Write chosen frames as pcapng."""
+
+class Following:
+    """A following that runs in a thread of its own."""
+
+    def events(self, timeout_ms: int) -> list[dict[str, Any]] | None:
+        """What happened within so many milliseconds; None after the last event."""
+    def stop(self) -> None:
+        """Ends it; packets written until now are in the file."""
+    def figures(self) -> dict[str, Any]:
+        """Counts, from the start on."""
+
+def follow_live(
+    interface: str,
+    clients: Sequence[tuple[str, int | None]],
+    connections: Sequence[tuple[tuple[str, int], tuple[str, int]]],
+    trusted_hops: int | None,
+    out: str | None,
+    most: int | None,
+    promiscuous: bool,
+    ring_bytes: int,
+) -> tuple[Following, str]:
+    """Follow connections that are captured live; and how packets get here, in words."""
+
+def follow_file(
+    path: str,
+    clients: Sequence[tuple[str, int | None]],
+    connections: Sequence[tuple[tuple[str, int], tuple[str, int]]],
+    trusted_hops: int | None,
+    out: str | None,
+    most: int | None,
+) -> Following:
+    """Follow connections in a capture file, or in standard input for `-`."""

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const INTERFACE_DESCRIPTION: u32 = 1;
+const INTERFACE_STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 /// Nanoseconds: ten to the minus ninth.
@@ -16,6 +17,7 @@ const OPTION_INTERFACE_NAME: u16 = 2;
 const OPTION_INTERFACE_DESCRIPTION: u16 = 3;
 const OPTION_TIME_RESOLUTION: u16 = 9;
 const OPTION_PACKET_FLAGS: u16 = 2;
+const OPTION_SYSTEM_DROPPED: u16 = 7;
 
 /// One packet to write.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +32,17 @@ pub struct Packet<'a> {
     pub original_length: u32,
     /// Each becomes an opt_comment; beyond 65,535 bytes it is cut at a character.
     pub comments: &'a [&'a str],
+}
+
+/// What is known of an interface when its capture ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Statistics {
+    /// What `PcapngWriter::interface` returned.
+    pub interface: u32,
+    /// Nanoseconds since the epoch.
+    pub time_ns: i64,
+    /// isb_osdrop: packets that passed the filter and that the capture had no room for.
+    pub dropped: u64,
 }
 
 /// Writes one section, its interfaces and packets.
@@ -113,6 +126,22 @@ impl<W: Write> PcapngWriter<W> {
             self.end_of_options();
         }
         self.write_block(ENHANCED_PACKET)
+    }
+
+    /// Writes an interface statistics block.
+    pub fn statistics(&mut self, statistics: &Statistics) -> io::Result<()> {
+        let ticks = u64::try_from(statistics.time_ns).unwrap_or(0);
+        for field in [statistics.interface, (ticks >> 32) as u32, ticks as u32] {
+            self.block.extend_from_slice(&field.to_le_bytes());
+        }
+        self.option(OPTION_SYSTEM_DROPPED, &statistics.dropped.to_le_bytes());
+        self.end_of_options();
+        self.write_block(INTERFACE_STATISTICS)
+    }
+
+    /// Hands on what is written so far.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 
     /// Flushes and gives the output back.
