@@ -73,7 +73,7 @@ def test_each_command_named_anywhere_exists() -> None:
 
 def test_no_command_promises_what_is_not_there() -> None:
     assert isinstance(main, click.Group)
-    for absent in ("--html", "record", "share", "follow"):
+    for absent in ("--html", "record", "share"):
         assert absent not in help_of("")
         assert absent not in help_of("diagnose")
 

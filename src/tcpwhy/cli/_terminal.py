@@ -49,7 +49,7 @@ def write_answer(answer: str | bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
-        _forget_output()
+        forget_output()
 
 
 def write_file(path: Path) -> None:
@@ -59,10 +59,10 @@ def write_file(path: Path) -> None:
             shutil.copyfileobj(file, sys.stdout.buffer)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
-        _forget_output()
+        forget_output()
 
 
-def _forget_output() -> None:
+def forget_output() -> None:
     """Lets what is still in the buffer go nowhere, so that Python's own flush at the exit does not fail again."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
