@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import socket
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,6 +83,21 @@ def test_what_cannot_be_taken_is_said(level: str, changes: dict[str, str], said:
         files, about = collected(tmp_path, programs, changes, {"nc": 'echo "usage: nc [-hlnu]"'})
     assert files == {}
     assert said in about["failed"]["haproxy-sessions.txt"]
+
+
+def test_a_socket_s_name_runs_nothing(tmp_path: Path) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="haproxy-", dir="/tmp"))  # a socket's path has 107 bytes
+    names = [folder / "x", folder / "x!!SYSTEM:cd;id>ran"]
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder)
+        for name in names:
+            listening = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listening.bind(str(name))
+            listening.listen()
+        done = run_script(world(tmp_path), changes={"grep -E 'haproxy|hapee'": f"grep -F '{names[1]}'"})
+    assert not (tmp_path / "home" / "ran").exists()
+    about = host_of(files_of(done.stdout))
+    assert about["failed"]["haproxy-sessions.txt"].startswith(f"{names[1]} has signs in its name")
 
 
 def test_a_host_without_haproxy_has_an_empty_file(tmp_path: Path) -> None:

@@ -357,6 +357,12 @@ haproxy_sockets() {
     { grep -E 'haproxy|hapee' "$work/listening"; grep -x -F -f "$work/configured" "$work/listening"; } | sort -u | head -n 16
 }
 
+# is_plain PATH: whoever makes a socket names it, and socat takes `!!`, colons, quotes and brackets for more than a path (socat(1), "Address
+# specifications"): of a name with `!!EXEC:` it would run a program.
+is_plain() {
+    case $1 in *[!A-Za-z0-9._/+=~-]*) return 1 ;; esac
+}
+
 # ask_haproxy OUT SOCKET COMMAND: its answer; the program that asks waits for HAProxy to end the connection.
 ask_haproxy() {
     # shellcheck disable=SC2016 # for the shell that it is given to
@@ -392,6 +398,8 @@ collect_haproxy() {
         [ -e "$state/haproxy-sessions-4.txt" ] && break
         if is_late_for_haproxy; then
             why="more than $ALL_S seconds were used up before it"
+        elif ! is_plain "$socket"; then
+            why="$socket has signs in its name that no stats socket needs, and is not asked"
         elif [ ! -w "$socket" ]; then
             why="$socket cannot be written without root"
         elif ! ask_haproxy "$work/more" "$socket" 'show info'; then
