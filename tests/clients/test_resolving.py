@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from tcpwhy.clients.hosts import Hosts
+from tcpwhy.clients.resolving import ENCRYPTED, TOO_MANY
 from tcpwhy.clients.resolving import LOCAL as LOCAL_WORDS
-from tcpwhy.clients.resolving import TOO_MANY
-from tcpwhy.clients.story import Before
+from tcpwhy.clients.story import Before, HeaderLine
 from tests.clients.builders import LB, LOCAL, RS, T0, S, end, entry, life, names, node, proxy, resolve, toa
 
 CLIENT, OTHER, NAT = "198.51.100.7:4660", "198.51.100.8:5000", "192.0.2.1:40001"
@@ -122,6 +122,19 @@ def test_a_health_check_of_the_balancer_has_no_client() -> None:
     assert resolve(node(outer_place="lb1", outer_ttl=64), hosts=hosts).real_client is None
 
 
+def test_an_option_from_a_nat_host_s_address_is_the_client_s_own_word() -> None:
+    other = entry("172.16.0.9:5555", f"{LB}:1026", basis="conntrack", place="nat")
+    answer = resolve(node(claims=[toa("6.6.6.6:67")]), entries=[other])
+    assert answer.real_client is None
+    assert names(answer) == {"6.6.6.6:67"}
+
+
+def test_an_encrypted_connection_says_why_nothing_is_known() -> None:
+    story = node(requests=0)
+    story.is_tls = True
+    assert resolve(story).because == (ENCRYPTED,)
+
+
 # ---- tables speak for their moment
 
 
@@ -203,6 +216,9 @@ def test_a_shared_connection_is_nobody_s() -> None:
     assert resolve(node(requests=2), entries=[shared]).real_client is None
     assert names(resolve(node(requests=2), entries=[shared])) == {CLIENT}
     assert resolve(node(requests=1), entries=[shared]).real_client == CLIENT
+    assert resolve(node(requests=0), entries=[shared]).real_client is None, "requests that nobody can count"
+    of_proxy = entry(CLIENT, "192.0.2.9:5000", behind_server="203.0.113.80:80", may_be_shared=True)
+    assert resolve(node(requests=5, claims=[toa("192.0.2.9:5000")]), entries=[of_proxy]).real_client is None
     assert resolve(node(requests=1, alive=life(None, None)), entries=[shared]).real_client is None
 
 
@@ -374,6 +390,11 @@ def test_the_client_s_own_capture() -> None:
     sent = node(CLIENT, outer_place="laptop", outer_ttl=64)
     assert resolve(sent, hosts=hosts).basis == ("capture",)
     assert resolve(sent, hosts=hosts).real_client == CLIENT
+    assert resolve(sent, hosts=hosts).confidence == "likely"
+    sent.headers.append(HeaderLine("x-forwarded-for", "6.6.6.6", 1, "laptop.pcap #4"))
+    assert resolve(sent, hosts=hosts).real_client is None, "a proxy that was captured on its back side only"
+    serving = dataclasses.replace(hosts, serving=frozenset({"laptop"}))
+    assert resolve(node(CLIENT, outer_place="laptop", outer_ttl=64), hosts=serving).real_client is None
     forwarded = node(CLIENT, outer_place="laptop", outer_ttl=63)
     assert resolve(forwarded, hosts=hosts).real_client is None, "a container behind the host's own NAT"
 

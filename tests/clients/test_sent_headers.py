@@ -153,3 +153,17 @@ def test_a_header_that_names_the_balancer_before_the_proxy_is_no_client() -> Non
     answer = resolve(node("10.9.0.20:3000", headers=[("x-forwarded-for", "10.9.0.1")]), trusted_hops=1, hosts=hosts)
     assert answer.real_client is None
     assert names(answer) == {"10.9.0.1"}
+
+
+def test_a_header_of_one_value_counts_for_one_hop_where_nothing_was_appended() -> None:
+    for name in ("x-real-ip", "x-envoy-external-address"):
+        assert resolve(node(headers=[(name, CLIENT_IP)]), trusted_hops=1).real_client == CLIENT_IP
+        assert resolve(node(headers=[(name, CLIENT_IP)]), trusted_hops=2).real_client is None
+    both = node(headers=[("x-real-ip", CLIENT_IP), ("x-envoy-external-address", "6.6.6.6")])
+    assert resolve(both, trusted_hops=1).real_client is None
+
+
+def test_lost_heads_may_name_others() -> None:
+    story = node(headers=[("x-forwarded-for", CLIENT_IP)])
+    story.heads_lost = 3
+    assert resolve(story, trusted_hops=1).real_client is None

@@ -29,6 +29,8 @@ class Hosts:
     """By vantage point, where tcpwhy.toml gives one."""
     callers: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
     """By vantage point: the addresses that its host answered as a server, at its own addresses; absent where it answered none."""
+    serving: frozenset[str] = frozenset()
+    """Vantage points whose state shows their host to serve others: a listener with peers, sessions of a proxy, services of a balancer."""
     balancing: frozenset[str] = frozenset()
     """Addresses that balancers' tables give to connections."""
     fronted: frozenset[End] = frozenset()
@@ -94,7 +96,8 @@ class Hosts:
             return True
         if role in PASSING_ON or self.is_front(ip):
             return False
-        return None if place in self.callers or ip in self.speaking_for_many else True
+        serves = place in self.callers or place in self.serving or ip in self.speaking_for_many
+        return None if serves or node.headers else True
 
 
 def _near(ip: str, other: str) -> bool:

@@ -71,6 +71,8 @@ class TranslationTable:
         self._unchanged: dict[tuple[str, int], list[Translation]] = {}
         self.balancing: set[str] = set()
         """Addresses that balancers' tables give to connections."""
+        self.natting: set[str] = set()
+        """Addresses that connection tracking of NAT hosts gives to connections."""
         self.given: dict[str, str] = {}
         """By address that a host gives to other hosts' connections: the vantage point of that host."""
         for translation in translations:
@@ -84,6 +86,8 @@ class TranslationTable:
             if behind.client_ip != before.client_ip:
                 if translation.basis == "lb-table":
                     self.balancing.add(behind.client_ip)
+                elif translation.basis == "conntrack":
+                    self.natting.add(behind.client_ip)
                 self.given.setdefault(behind.client_ip, translation.vantage_point)
 
     def __bool__(self) -> bool:

@@ -216,8 +216,30 @@ def _hosts(case: Case, assembly: Assembly, table: TranslationTable) -> Hosts:
         )
     )
     return Hosts(
-        addresses, roles, {place: frozenset(found) for place, found in callers.items()}, balancing, fronted, relays, many, repeated, layouts
+        addresses,
+        roles,
+        {place: frozenset(found) for place, found in callers.items()},
+        _serving(case),
+        balancing,
+        fronted,
+        relays,
+        many,
+        repeated,
+        layouts,
     )
+
+
+def _serving(case: Case) -> frozenset[str]:
+    """The vantage points whose state shows their host to serve others."""
+    found = set()
+    for name, tables in case.hosts().items():
+        if tables.haproxy_sessions is not None or (tables.ipvs is not None and (tables.ipvs.services or tables.ipvs.connections)):
+            found.add(name)
+        sockets = tables.sockets.sockets if tables.sockets is not None else []
+        listening = {one.local_port for one in sockets if one.state == "LISTEN"}
+        if any(one.state == "ESTABLISHED" and one.local_port in listening and one.remote_ip != one.local_ip for one in sockets):
+            found.add(name)
+    return frozenset(found)
 
 
 def _write_answers(nodes: Nodes, resolver: Resolver, path: Path) -> None:

@@ -122,21 +122,22 @@ class Nodes:
     def _read_claims(self, nodes: Mapping[int, Node]) -> None:
         rows = query(
             self._db,
-            """SELECT connection, claim.id, basis, layout, what, ip, port, ambiguous, claim.count, file, frame, followed_ns
+            """SELECT connection, claim.id, basis, layout, what, ip, port, ambiguous, claim.count, file, frame, followed_ns, text
                FROM batch JOIN member USING (connection) JOIN claim USING (id) LEFT JOIN claimed USING (connection, ip, port)
                WHERE from_client AND (what = 'client' AND ip IS NOT NULL OR what = 'local')
                ORDER BY connection, time_ns, claim.id, frame""",
         )
-        for connection, id_, basis, layout, what, ip, port, ambiguous, count, file, frame, followed in rows:
+        for connection, id_, basis, layout, what, ip, port, ambiguous, count, file, frame, followed, text in rows:
             node = nodes.get(connection)
             address = plain_address(ip) if ip is not None else None
             if node is None or (what == "client" and address is None):
                 continue
             word = f"TCP option {layout}" if basis == "toa" else f"PROXY header ({layout})"
+            said = f" ({text})" if text else ""
             times = "" if count is None or count == 1 else f", {count} times"
             end: End = (address or "", port or None)
             node.claims.append(
-                Claim(basis, what, end, bool(ambiguous), f"{word} in {self._place(id_, file, frame)}{times}", layout or "", followed)
+                Claim(basis, what, end, bool(ambiguous), f"{word} in {self._place(id_, file, frame)}{times}{said}", layout or "", followed)
             )
 
     def _read_headers(self, nodes: Mapping[int, Node]) -> None:

@@ -16,7 +16,7 @@ from tcpwhy.clients.lookup import DOUBTFUL, GOOD, UNDATED, TranslationTable, ser
 from tcpwhy.clients.name import DOUBTED, LIKELY, LOWERED, PROVEN, TABLES, Name, merged
 from tcpwhy.clients.row import Basis, Candidate, Confidence, Translation
 from tcpwhy.clients.sent_headers import header_names
-from tcpwhy.clients.story import Before, Claim, End, Life, Node, shown_end
+from tcpwhy.clients.story import Before, Claim, End, Node, shown_end
 
 STEPS = 8
 """Hosts behind each other that are followed outwards."""
@@ -28,6 +28,8 @@ EXIDS = frozenset((0x00AC, 0x0348, 0x0A0D, 0x0CA0, 0x0ED0, 0x454E, 0x5323, 0x75E
 """Ports of clients that are registered experiment identifiers too (IANA, TCP ExIDs; RFC 6994), as rust/src/decode/exid.rs has them."""
 
 TOO_MANY = "what its options, headers and tables name leads through too many connections to be followed"
+
+ENCRYPTED = "nothing but headers could name the client, and the connection is TLS"
 
 LOCAL = "the proxy's own connection by its PROXY header, as health checks are"
 
@@ -62,6 +64,8 @@ class Resolver:
             return Answer(None, because=(TOO_MANY,))
         if not names and any(claim.what == "local" for claim in root.claims):
             return Answer(None, because=(LOCAL,))
+        if not names and root.is_tls:
+            return Answer(None, because=(ENCRYPTED,))
         return decide(names)
 
     def _names(self, node: Node, nodes: Mapping[int, Node], seen: frozenset[int], *, with_headers: bool) -> list[Name]:
@@ -103,8 +107,8 @@ class Resolver:
         if sent_itself is not False:
             because = f"{node.outer_place} has this address, and its capture shows the packets leaving it"
             if sent_itself is None:
-                because += "; but the host answers clients itself and may pass on what they ask"
-            grade = PROVEN if sent_itself else DOUBTED
+                because += "; but the host serves others or sends headers of proxies, and may pass on what they ask"
+            grade = LIKELY if sent_itself else DOUBTED
             found.append(Name(node.outer, ("capture",), (because,), grade, is_end=True).passing(*node.client_ends - {node.outer}))
         for name, towards in start:
             found += self._outwards(name, towards, node, nodes, seen)
@@ -115,7 +119,7 @@ class Resolver:
         grade = PROVEN if before.sure else DOUBTED
         step = Name(child.outer, ("lb-capture",), (before.because,), grade).passing(*child.client_ends - {child.outer})
         beyond = self._names(child, nodes, seen | {child.connection}, with_headers=False)
-        names = [step.then(name) for name in beyond]
+        names = [step.with_witness(name) if name.end == step.end else step.then(name) for name in beyond]
         if not any(name.grade > DOUBTED for name in names) and not any(claim.what == "local" for claim in child.claims):
             names += self._outwards(step, child.server, child, nodes, seen | {child.connection})
         return names
@@ -130,12 +134,12 @@ class Resolver:
             if node.life.meets(child.life, one_handshake="toa" in name.bases):
                 beyond = self._names(child, nodes, seen | {child.connection}, with_headers=False)
                 found += [name.then(dataclasses.replace(one, grade=min(one.grade, LIKELY))) for one in beyond]
-        found += self._through_tables(name, server, node.life, frozenset({name.end}))
+        found += self._through_tables(name, server, node, frozenset({name.end}))
         return found if any(one.grade > DOUBTED for one in found) else [name, *found]
 
-    def _through_tables(self, name: Name, server: End | None, life: Life, visited: frozenset[End]) -> list[Name]:
+    def _through_tables(self, name: Name, server: End | None, node: Node, visited: frozenset[End]) -> list[Name]:
         found: list[Name] = []
-        life = dataclasses.replace(life, followed_ns=name.followed_ns)  # the connection's own ports are not those of this step
+        life = dataclasses.replace(node.life, followed_ns=name.followed_ns)  # the connection's own ports are not those of this step
         self._visits += 1
         if len(visited) > STEPS or self._visits > MOST_VISITS:
             return found
@@ -144,8 +148,8 @@ class Resolver:
             end: End = (before.client_ip, before.client_port)
             if end in visited:
                 continue
-            step = name.then(Name(end, (translation.basis,), (_told(translation),), _GRADES[fits]))
-            beyond = self._through_tables(step, server_before(translation), life, visited | {end})
+            step = name.then(Name(end, (translation.basis,), (_told(translation),), _grade(translation, fits, node)))
+            beyond = self._through_tables(step, server_before(translation), node, visited | {end})
             found += beyond if any(one.grade > DOUBTED for one in beyond) else [step, *beyond]
         return found
 
@@ -158,6 +162,9 @@ class Resolver:
             grade = LOWERED if beside_others and may_be_port else DOUBTED
         if claim.basis == "toa" and claim.end in self._hosts.repeated:
             because += "; it stands in other connections to the same server at the same time too, and a client's port has one only"
+            grade = DOUBTED
+        if claim.basis == "toa" and node.client[0] in self._table.natting:
+            because += f"; {node.client[0]} is an address of a NAT host, which writes no options: the client may have written it"
             grade = DOUBTED
         if self._hosts.is_stranger_beside_fronts(node):
             because += f"; {node.client[0]} is none of the known balancers before this server, and may have written it itself"
@@ -223,7 +230,7 @@ def _rank(candidate: Candidate) -> tuple[int, str, tuple[str, ...]]:
 
 def _grade(translation: Translation, fits: int, node: Node) -> int:
     """A connection that a proxy may use for several clients is this one's only where one request alone was seen from its begin on."""
-    if translation.may_be_shared and (node.life.opened_ns is None or node.requests > 1 or node.heads_lost):
+    if translation.may_be_shared and (node.life.opened_ns is None or node.requests != 1 or node.heads_lost):
         return DOUBTED
     return _GRADES[fits]
 

@@ -63,7 +63,7 @@ def _can_decide(name: str, appended: Sequence[str], trust: _Trust) -> bool:
     """With hops counted by the user only what has hops counts; a header of one value counts for one hop where there is no such."""
     if trust.hops is None:
         return True
-    return name in APPENDED or (not appended and name == "x-real-ip" and trust.hops == 1)
+    return name in APPENDED or (not appended and trust.hops == 1)
 
 
 def _of_header(node: Node, lines: Sequence[HeaderLine], base: Name | None, hosts: Hosts, trust: _Trust | None) -> list[Name]:
@@ -108,6 +108,8 @@ def _doubts(node: Node, lines: Sequence[HeaderLine], picked: dict[End | None, He
         doubts.append(
             f"requests of {named} clients came over this connection" if None not in picked else "another request of it names nobody"
         )
+    if node.heads_lost:
+        doubts.append("heads of other requests were lost, which may name others")
     carried = sum(line.count for line in lines)
     if carried < node.requests:
         doubts.append(f"only {carried} of {node.requests} requests carry it")

@@ -7,7 +7,7 @@ the order of time. `edge`: connection `a` may lie behind connection `b`. `reach`
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tcpwhy.clients.lookup import STILL_OPEN_NS
@@ -208,17 +208,3 @@ ENDS: Mapping[str, str] = {
     for part, kind in (("ip", "VARCHAR"), ("port", "INTEGER"))
 }
 """The columns of the table `translation`."""
-
-
-def empty_tables(db: duckdb.DuckDBPyConnection, names: Sequence[str]) -> None:
-    """Makes those of the tables that nothing else made."""
-    made = {row[0] for row in query(db, "SELECT table_name FROM information_schema.tables")}
-    for name in names:
-        if name not in made:
-            query(db, f"CREATE TABLE {name} ({_COLUMNS[name]})")
-
-
-_COLUMNS = {
-    "behind": "x BIGINT, y BIGINT, basis VARCHAR, anchors INTEGER, delta BIGINT, doubt VARCHAR",
-    "translation": ", ".join(f"{name} {kind}" for name, kind in ENDS.items()),
-}

@@ -235,7 +235,20 @@ def _write_text(out: BinaryIO, clients: Clients, grouping: Grouping | None, widt
         names = [visible(grouping.heading), "connections", "requests", "since", "real clients", "how sure", "bytes", "last"]
         return _aligned(out, names, lambda: _group_rows(clients, grouping, utc), width, paint)
     asked = [visible(name) for name in clients.headers]
-    names = [*asked, "real client", "how sure", "requests", "since", "basis", "bytes", "seen as", "server"]
+    names = [
+        *asked,
+        "real client",
+        "how sure",
+        "requests",
+        "since",
+        "basis",
+        "bytes",
+        "seen as",
+        "server",
+        "last",
+        "age at least",
+        "also seen as",
+    ]
     return _aligned(out, names, lambda: _connection_rows(clients, utc), width, paint)
 
 
@@ -278,6 +291,9 @@ def _connection_rows(clients: Clients, utc: bool) -> Iterator[list[str]]:
             str(one.bytes),
             one.client,
             one.server,
+            show_time(iso_utc(one.last_ns), utc=utc, digits=0),
+            f"{one.age_at_least_s:.0f} s",
+            "; ".join(f"{place} {client} > {server}" for place, client, server in one.also_seen_as),
         ]
 
 
