@@ -13,12 +13,14 @@ from tcpwhy.evidence.archive import Budget, remove_folder, unpack
 from tcpwhy.evidence.arguments import absolute, exists, split_argument
 from tcpwhy.evidence.capture_times import CaptureTimes, read_capture_times
 from tcpwhy.evidence.case import VantagePoint, private_folder, shown_path
+from tcpwhy.evidence.compression import read_head
 from tcpwhy.evidence.error import EvidenceError
-from tcpwhy.evidence.kind import CAPTURE_NAME, Kind, Sniff, kind_of, text_kind
+from tcpwhy.evidence.kind import CAPTURE_NAME, HEAD, Kind, Sniff, kind_of, text_kind
 from tcpwhy.evidence.rotation import Times, group_rotated, stem
 from tcpwhy.evidence.settings import ServiceSettings, Settings, VantageSettings, read_settings
 from tcpwhy.evidence.sosreport import SOS, read_sosreport
 from tcpwhy.evidence.state import STATE_FILES, Host, State
+from tcpwhy.evidence.state_kind import state_name_of
 from tcpwhy.evidence.unpacked import STATE, STATE_BEFORE, descended, host_name, may_be_evidence
 
 NAMED = 20
@@ -41,6 +43,7 @@ class Gathering:
         self._budget = budget
         self._loose_captures: list[Path] = []
         self._loose_logs: list[Path] = []
+        self._loose_tables: list[tuple[Path, str]] = []
         self._unknown: dict[str, int] = {}
         self._seen_folders: set[tuple[int, int]] = set()
         self._alone = False
@@ -129,6 +132,11 @@ class Gathering:
                 self._point(name).notes.append(f"{len(group.paths)} captures are taken for one rotated set, by name and times")
         for path in dict.fromkeys(self._loose_logs):
             self._point(self._owner_of_log(path)).logs.append(path)
+        for path, name in self._loose_tables:
+            point = self._point(name)
+            if point.state is None:
+                point.state = self._state(point, {})
+            self._take_table(path, point, point.state)
         for text, count in sorted(self._unknown.items()):
             if count > NAMED:
                 self.notes.append(f"{text}: {count - NAMED} more files of no known kind were passed over")
@@ -233,9 +241,21 @@ class Gathering:
 
     def _state(self, point: VantagePoint, files: dict[str, Path], host: Host | None = None) -> State:
         known = {name: path for name, path in files.items() if name in STATE_FILES}
+        state = State(point.name, known, {name: self._show(path) for name, path in known.items()}, point.notes, host)
         for name in sorted(set(files) - set(known)):
-            point.notes.append(f"{self._show(files[name])} is no state file that is read; passed over")
-        return State(point.name, known, {name: self._show(path) for name, path in known.items()}, point.notes, host)
+            if self._kind(files[name]) == "table":
+                self._take_table(files[name], point, state)
+            else:
+                point.notes.append(f"{self._show(files[name])} is no state file that is read; passed over")
+        return state
+
+    def _take_table(self, path: Path, point: VantagePoint, state: State) -> None:
+        """A table of connections, under a name of its own."""
+        name = state_name_of(read_head(path, HEAD))
+        if name is not None and state.add(name, path, self._show(path)):
+            point.notes.append(f"{self._show(path)} is taken for {name} by its content")
+        else:
+            point.notes.append(f"{self._show(path)} is another {name}; passed over")
 
     def _enter(self, folder: Path) -> bool:
         """False where a link has led here before."""
@@ -296,8 +316,10 @@ class Gathering:
         elif kind == "log" and point is not None:
             if path not in point.logs:
                 point.logs.append(path)
-        elif kind in ("empty", "unknown") and any(path.is_relative_to(folder) for folder in self._sosreports):
+        elif kind in ("empty", "unknown", "table") and any(path.is_relative_to(folder) for folder in self._sosreports):
             return  # a sosreport is thousands of files on other things, and names itself what it could not collect
+        elif kind == "table":
+            self._loose_tables.append((path, stem(path.name) if point is None else point.name))
         elif kind == "listing":
             notes.append(f"{self._show(path)} is a listing of packets in text; passed over, its capture says more")
         elif kind == "empty":

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from tcpwhy.evidence.compression import SUFFIXES, compression_of, is_readable, read_head
+from tcpwhy.evidence.state_kind import state_name_of
 
-Kind = Literal["capture", "log", "listing", "archive", "settings", "empty", "unknown"]
-"""`listing` is the text that tcpdump or tshark prints; `settings` is a tcpwhy.toml."""
+Kind = Literal["capture", "log", "listing", "table", "archive", "settings", "empty", "unknown"]
+"""`listing` is the text that tcpdump or tshark prints; `table` is one of a host's connections (state_kind.py), under any name;
+`settings` is a tcpwhy.toml."""
 
 Sniff = Callable[[str], str | None]
 """The decode core's opinion: what a file is if it is a capture, else None. Given by the caller: evidence
@@ -101,7 +103,9 @@ def kind_of(path: Path, sniff: Sniff | None = None) -> Kind:
         return "archive"
     if is_capture(head) or (sniff is not None and not is_text(head) and sniff(str(path)) is not None):
         return "capture"
-    return text_kind(head, path.name)
+    kind = text_kind(head, path.name)
+    # Files of a state are read as they lie.
+    return "unknown" if kind == "table" and compression else kind
 
 
 def _hidden_kind(path: Path, sniff: Sniff | None) -> Kind:
@@ -113,7 +117,7 @@ def _hidden_kind(path: Path, sniff: Sniff | None) -> Kind:
 
 
 def text_kind(head: bytes, name: str) -> Kind:
-    """Whether plain first bytes are a log, a listing of packets, or nothing known."""
+    """Whether plain first bytes are a log, a listing of packets, a table of connections, or nothing known."""
     if not head:
         return "empty"
     if not is_text(head):
@@ -121,6 +125,8 @@ def text_kind(head: bytes, name: str) -> Kind:
     lines = [line for line in head.strip(b"\0").split(b"\n")[:40] if line.strip()]
     if not lines:
         return "unknown"
+    if state_name_of(head) is not None:
+        return "table"
     listed = sum(1 for line in lines if _LISTED.match(line[:400]))
     if listed * 2 >= len(lines):
         return "listing"

@@ -103,6 +103,13 @@ class State:
         """False where nobody took it; True for an empty file, which says that there was nothing."""
         return name in self._files
 
+    def add(self, name: str, path: Path, shown: str) -> bool:
+        """Takes a file of another name for `name` of STATE_FILES; False where that was collected already."""
+        if name in self._files:
+            return False
+        self._files[name], self._shown[name] = path, shown
+        return True
+
     def path(self, name: str) -> Path | None:
         """The file, or None where it was not collected."""
         return self._files.get(name)

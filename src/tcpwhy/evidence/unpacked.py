@@ -38,4 +38,4 @@ def may_be_evidence(name: str, head: bytes) -> bool:
         return True
     if compression_of(head) is not None or head[:2] == b"PK" or head[257:262] == b"ustar":
         return True
-    return is_capture(head) or CAPTURE_NAME.search(parts[-1]) is not None or text_kind(head, parts[-1]) == "log"
+    return is_capture(head) or CAPTURE_NAME.search(parts[-1]) is not None or text_kind(head, parts[-1]) in ("log", "table")

@@ -23,6 +23,7 @@ LONGEST_LINE = 2000
 _EXPIRES = re.compile(r"(\d{1,8}):([0-5]\d)", re.ASCII)
 _STATE = re.compile(r"[A-Z][A-Z0-9_]{1,15}", re.ASCII)
 _HEX_STATE = re.compile(r"[0-9A-F]{8}|[0-9a-f]{4}(?::[0-9a-f]{4}){7}", re.ASCII)
+_SECONDS = re.compile(r"(\d{1,9})s", re.ASCII)
 _DPVS = re.compile(r"\[(\d{1,4})\]([a-z0-9-]{1,8})", re.ASCII)
 _PORT = re.compile(r"[0-9A-Fa-f]{4}", re.ASCII)
 _HEADINGS = ("IPVS connection entries", "pro expire", "Pro FromIP", "IP Virtual Server")
@@ -78,6 +79,8 @@ def _row(words: list[str], source: Source, line: str, unread: UnreadPieces) -> B
     dpvs = _DPVS.fullmatch(words[0])
     if dpvs is not None:
         return _dpvs_row(dpvs.group(2), words, source, line, unread)
+    if len(words) == 7 and _SECONDS.fullmatch(words[1]):  # of a DPVS that names no core
+        return _dpvs_row(words[0], words, source, line, unread)
     if len(words) not in (6, 7, 8):
         unread.add(source, line, "expected protocol, time left, state, client, virtual and real server")
         return None
@@ -102,7 +105,7 @@ def _row(words: list[str], source: Source, line: str, unread: UnreadPieces) -> B
 
 def _dpvs_row(protocol: str, words: list[str], source: Source, line: str, unread: UnreadPieces) -> BalancedConnection | None:
     """`[core]proto seconds state client virtual local real` (iqiyi/dpvs tools/ipvsadm/ipvsadm.c print_conn_entry)."""
-    seconds = re.fullmatch(r"(\d{1,9})s", words[1], re.ASCII) if len(words) == 7 else None
+    seconds = _SECONDS.fullmatch(words[1]) if len(words) == 7 else None
     ends = [end_of(word) for word in words[3:7]]
     if seconds is None or not _STATE.fullmatch(words[2]) or ends[0] is None or ends[1] is None or ends[2] is None or ends[3] is None:
         unread.add(source, line, "expected DPVS's core, protocol, seconds, state, client, virtual, local and real server")
