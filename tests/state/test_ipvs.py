@@ -254,6 +254,8 @@ def test_dpvs() -> None:
         "10.0.10.5",
     )
     assert (two.protocol, two.local_ip, unread.count) == ("icmpv6", "", 0)
+    (bare,), unread = connections(text.splitlines()[0].removeprefix("[2]"))
+    assert (bare.protocol, bare.local_ip, bare.real_ip, unread.count) == ("tcp", "10.0.10.1", "10.0.10.5", 0)
     listing = """\
 IP Virtual Server version 1.9.6 (size=0)
 Prot LocalAddress:Port Scheduler Flags
