@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.record.flood import sent_frames
-from tests.record.segments import pcapng_frames
+from tests.record.segments import Conversation, pcapng_frames, toa
 
 CHECKOUT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from tcpwhy.cli import main; main()", "follow"]
@@ -269,3 +269,58 @@ def test_loses_nothing_amid_two_hundred_thousand_packets_a_second(interface: str
     share, rate = lossless(namespace, tmp_path, interface, 200_000, 20)
     assert rate > 190_000
     assert share < 0.5
+
+
+_SEND = """
+import socket, sys
+sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+sender.bind((sys.argv[1], 0))
+for line in sys.stdin.read().split():
+    sender.send(bytes.fromhex(line))
+"""
+
+
+def send(namespace: Namespace, interface: str, frames: list[bytes]) -> None:
+    """Sends frames as they are."""
+    text = "\n".join(frame.hex() for frame in frames)
+    subprocess.run([*namespace.enter, sys.executable, "-c", _SEND, interface], input=text, text=True, check=True)
+
+
+def test_tags_that_the_kernel_took_off_are_put_back(namespace: Namespace, tmp_path: Path) -> None:
+    six = Conversation("[2001:db8::1]:1025", "[2001:db8::5]:80", toa("[2001:db8:1::7]:4660", before=1))
+    plain = [segment.frame() for segment in [*six.opening(), *six.exchanges(2)]]
+    tags = [b"\x81\x00\x20\x05", b"\x88\xa8\x00\x07", b"\x88\xa8\x00\x07\x81\x00\x00\x05"]
+    running = Running(namespace, tmp_path, "--real-client", "2001:db8:1::7", "-i", "near0", "-w", "out.pcapng")
+    frames = [frame[:12] + tags[number % 3] + frame[12:] for number, frame in enumerate(plain)]
+    send(namespace, "far0", frames)
+    running.wait_for_lines(2)
+    assert running.end() == 130
+    assert running.answers.read_text().count("[2001:db8:1::7]:4660  [2001:db8::1]:1025 > [2001:db8::5]:80  GET /") == 2
+    assert pcapng_frames((tmp_path / "out.pcapng").read_bytes()) == frames
+
+
+_TALK = """
+import socket, threading
+listener = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listener.getsockname())
+server, _ = listener.accept()
+print("%s:%d-%s:%d" % (*client.getsockname(), *server.getsockname()), flush=True)
+input()
+request = b"POST /big HTTP/1.1\\r\\nContent-Length: 4000000\\r\\n\\r\\n" + b"x" * 4000000
+threading.Thread(target=lambda: (client.sendall(request), client.close())).start()
+while server.recv(1 << 20):
+    pass
+"""
+
+
+def test_frames_that_offload_made_large_are_whole(namespace: Namespace, tmp_path: Path) -> None:
+    talk = subprocess.Popen([*namespace.enter, sys.executable, "-c", _TALK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert talk.stdout is not None
+    running = Running(namespace, tmp_path, "--connection", talk.stdout.readline().strip(), "-i", "lo", "-w", "out.pcapng")
+    talk.communicate("\n", timeout=60)
+    time.sleep(0.5)  # nothing answers the request, which is told at the end: in mid-stream only what follows makes it certain
+    assert running.end() == 130
+    assert "POST /big HTTP/1.1" in running.answers.read_text()
+    frames = pcapng_frames((tmp_path / "out.pcapng").read_bytes())
+    assert max(map(len, frames)) > 32_768
+    assert sum(len(frame) - 66 for frame in frames) >= 4_000_000  # Ethernet, IPv4, TCP with timestamps
