@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
@@ -221,6 +222,29 @@ def test_ends_after_so_many_packets(tmp_path: Path) -> None:
     path.write_bytes(pcap(frames))
     done = follow("--real-client", "192.0.2.7", "-r", str(path), "-w", str(out), "-c", "4")
     assert (done.exit_code, pcapng_frames(out.read_bytes())) == (0, wanted[:4])
+
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schema" / "tcpwhy-follow-1.json").read_text())
+
+
+def test_every_line_of_json_is_valid_by_the_schema(tmp_path: Path) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    validator = jsonschema.Draft202012Validator(SCHEMA)
+    path = tmp_path / "in.pcap"
+    hello = followed(client="10.0.0.1:1026")
+    tls = Segment(
+        hello.client, hello.server, ACK, hello.isn + 1, hello.isn + 8, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500)
+    )
+    encrypted = [segment.frame() for segment in [*hello.opening(), tls]]
+    path.write_bytes(pcap([*mixed()[0], *encrypted, *other(9)[3:]]))
+    done = follow("--real-client", "192.0.2.7", "--connection", "10.0.0.1:3009-10.0.0.5:80", "-r", str(path), "--json", "--header", "host")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    for line in lines:
+        validator.validate(line)
+    assert {line["event"] for line in lines} == {"connection", "request", "encrypted", "end"}
+    assert next(line["headers"] for line in lines if line["event"] == "request") == [["Host", "10.0.0.1:1025"]]
+    for wrong in ({**lines[0], "connection": 0}, {**lines[0], "event": "no"}, {**lines[-1], "how": None}):
+        assert not validator.is_valid(wrong)
 
 
 @pytest.mark.parametrize(
