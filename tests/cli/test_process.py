@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 TCPWHY = Path(sys.executable).with_name("tcpwhy")
-COMMANDS = ("clients", "collect", "connections", "diagnose", "explain", "extract", "filter", "index", "lab", "path", "show")
+COMMANDS = ("clients", "collect", "connections", "diagnose", "explain", "extract", "filter", "follow", "index", "lab", "path", "show")
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
