@@ -90,6 +90,25 @@ def test_interrupt_gives_130_and_says_nothing(tmp_path: Path) -> None:
     assert (process.returncode, out, error) == (130, b"", b"\n")
 
 
+def test_interrupt_while_the_database_works_gives_130() -> None:
+    """DuckDB takes the signal for itself and raises a RuntimeError of its own."""
+    code = """
+import click, duckdb, os, signal, threading
+import tcpwhy.cli as cli
+
+@click.command()
+def slow():
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    duckdb.connect().execute("SELECT count(*) FROM range(100000) a, range(1000000) b WHERE a.range * b.range % 7 = 3").fetchall()
+
+cli.main.add_command(slow)
+cli.CommandFolder.get_command = lambda self, context, name: slow
+cli.main(["slow"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_no_color_is_heeded_and_nothing_is_coloured_in_a_pipe() -> None:
     assert "\x1b" not in run("explain").stdout
     assert "\x1b" in run("--color", "always", "explain").stdout

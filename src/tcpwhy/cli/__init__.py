@@ -63,7 +63,12 @@ class CommandFolder(click.Group):
         except click.ClickException as error:
             sys.exit(_complain(*_usage_error(error)))
         except Exception as error:  # noqa: BLE001 - the last boundary: a user meets a line, never a traceback
-            sys.exit(_unexpected(error))
+            sys.exit(INTERRUPTED if _is_interrupt(error) else _unexpected(error))
+
+
+def _is_interrupt(error: Exception) -> bool:
+    """True for what DuckDB makes of ^C while it works (duckdb-python, DuckDBPyConnection::CompletePendingQuery)."""
+    return type(error) is RuntimeError and str(error) == "Query interrupted"
 
 
 def _first_line(name: str) -> str:
