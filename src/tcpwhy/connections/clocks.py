@@ -147,6 +147,7 @@ def handshake_links(db: duckdb.DuckDBPyConnection) -> list[Link]:
         turned AS (
             -- The SYN reaches the place nearer to the server later, the SYN-ACK sooner: whichever way round the pair stands.
             SELECT x, y, at_ns, least(forward, back) AS low, greatest(forward, back) AS high FROM sample
+            WHERE forward IS NOT NULL AND back IS NOT NULL
         ),
         placed AS (
             SELECT *, least({MAX_WINDOWS - 1}, (at_ns - min(at_ns) OVER (PARTITION BY x, y)) // greatest({WINDOW_NS},
