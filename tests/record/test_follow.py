@@ -269,6 +269,17 @@ def test_calls_that_cannot_be_meant(words: tuple[str, ...], because: str) -> Non
     assert because in done.stderr
 
 
+def test_the_capture_that_is_read_is_not_overwritten(tmp_path: Path) -> None:
+    file, link = tmp_path / "in.pcap", tmp_path / "link.pcap"
+    file.write_bytes(pcap(frames_of(followed())))
+    link.symlink_to(file)
+    before = file.read_bytes()
+    for out in (file, link):
+        done = follow("--real-client", "203.0.113.7", "-r", str(file), "-w", str(out))
+        assert (done.exit_code, "is the capture that is read" in done.stderr) == (2, True)
+    assert file.read_bytes() == before
+
+
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     path = tmp_path / "in.pcap"
     path.write_bytes(pcap(frames_of(followed(), 400)))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tcpwhy import open_case
+from tcpwhy import CaseError, open_case
 from tests.robustness import generated
 
 
@@ -49,3 +49,15 @@ def test_capinfos_counts_what_the_scan_counts(tmp_path: Path) -> None:
         count = case.extract("10.0.0.2:80-10.0.0.1:40000", out)
     ended = subprocess.run(["capinfos", "-c", "-M", "-T", "-r", out], capture_output=True, text=True, check=True)
     assert ended.stdout.split()[-1] == str(count) == "9"
+
+
+def test_a_capture_of_the_case_is_not_overwritten(tmp_path: Path) -> None:
+    file, link = tmp_path / "a.pcap", tmp_path / "link.pcap"
+    file.write_bytes(generated.pcap(1, generated.frames("ethernet", generated.conversations(5))))
+    link.symlink_to(file)
+    before = file.read_bytes()
+    with open_case(str(file), index=False) as case:
+        for out in (file, link):
+            with pytest.raises(CaseError, match="is a capture of the case"):
+                case.extract("10.0.0.2:80-10.0.0.1:40000", out)
+    assert file.read_bytes() == before

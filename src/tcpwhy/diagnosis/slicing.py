@@ -32,6 +32,8 @@ def extract(case: Case, connection: str, path: Path) -> int:
         raise EvidenceError(connection, "no packet of this connection is in the captures", HINT)
     comments = _comments(case, numbers)
     indexes = case.vantage_indexes()
+    if path.exists() and any(path.samefile(capture) for index in indexes for capture in index.paths):
+        raise EvidenceError(str(path), "is a capture of the case, expected another file to write")
     marks = ", ".join("?" for _ in numbers)
     wanted: dict[tuple[int, int, int], int] = {}
     rows = query(

@@ -162,6 +162,8 @@ class Follow:
     def _begin(self, request: FollowRequest) -> Following:
         clients = [(str(target.address), target.port) for target in request.clients]
         connections = [((one.ip, one.port), (other.ip, other.port)) for one, other in request.connections]
+        if request.capture is not None and request.out is not None and _is_one_file(Path(request.capture), Path(request.out)):
+            raise FollowError(request.out, "is the capture that is read, expected another file to write")
         try:
             if request.interface is None:
                 path = request.capture or "-"
@@ -221,6 +223,11 @@ _NOTICES = {
     "too-many": "{most} connections are followed, which is all that can be at once: more are not",
     "replaced": "connection {connection} is over: another connection took its addresses and ports, {source} > {destination}",
 }
+
+
+def _is_one_file(read: Path, written: Path) -> bool:
+    """True where what would be written to stands in the place of what is read, by another name too; `-` is neither."""
+    return "-" not in (str(read), str(written)) and read.is_file() and written.exists() and read.samefile(written)
 
 
 def _refusal(request: FollowRequest, error: OSError) -> FollowError:
