@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tcpwhy import _core
+from tcpwhy.evidence import EvidenceError
 from tcpwhy.tables.flows import connect, load_flows, query
 from tcpwhy.tables.index import VantageIndex, ensure_index
 from tcpwhy.tables.revealed import load_revealed
@@ -93,7 +94,7 @@ def test_captures_that_changed_since_the_scan_are_refused(tmp_path: Path) -> Non
         write(path, changed)
         with connect() as db:
             load_flows(db, [index])
-            with pytest.raises(ValueError, match=message):
+            with pytest.raises(EvidenceError, match=message):
                 load_revealed(db, [index], [])
 
 

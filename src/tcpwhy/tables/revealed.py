@@ -12,11 +12,15 @@ from pathlib import Path
 import duckdb
 
 from tcpwhy import _core
+from tcpwhy.evidence import EvidenceError
+from tcpwhy.evidence.source import plain_text
 from tcpwhy.tables.flows import query
 from tcpwhy.tables.index import VantageIndex
 
 RevealProgress = Callable[[str, int, int], None]
 """Called with a vantage point's name, the bytes of its captures read so far, and all of them."""
+
+CHANGED = "they have changed meanwhile: ask again when the capture has ended, or of a copy of it"
 
 SEEN = "count::BIGINT AS count, file::INTEGER AS file, frame::BIGINT AS frame, time_ns"
 
@@ -50,7 +54,8 @@ def load_revealed(
     `name` is lower-case. Lines of one name in one request are joined by ", "; a value is `cut` at 512 bytes. At most 16 different values
     a name, end and flow.
 
-    Raises ValueError where the captures are not those that were indexed, OSError where one vanished or the disk is full.
+    Raises EvidenceError where the captures are not those that were indexed (a capture that is still being written), OSError where one
+    vanished or the disk is full.
     """
     for table in COLUMNS:
         query(db, f"DROP TABLE IF EXISTS {table}")
@@ -64,7 +69,7 @@ def load_revealed(
                     JOIN (SELECT id, client_ip, client_port, server_ip, server_port FROM flow) AS turned USING (id)"""
                 ends = "(client_ip, client_port), (server_ip, server_port)"
                 if query(db, f"SELECT count(*) FROM {sent} WHERE (sender_ip, sender_port) NOT IN ({ends})") != [(0,)]:
-                    raise ValueError(f"{index.name}: read other flows than were indexed: the captures have changed")
+                    raise EvidenceError(index.name, "read other flows of its captures than were indexed", CHANGED)
                 select = f"""SELECT id, (sender_ip, sender_port) = (client_ip, client_port) AS from_client, {columns}
                     FROM {sent} ORDER BY id, file_row_number"""
                 query(db, f"CREATE TABLE {table} AS {select}" if number == 0 else f"INSERT INTO {table} {select}")
@@ -79,6 +84,7 @@ def _read(index: VantageIndex, folder: Path, header_names: Sequence[str], progre
     summary = _core.reveal([str(path) for path in index.paths], str(folder), list(header_names), tell)
     for file, path, error in zip(index.files, index.paths, summary["errors"], strict=True):
         if error != file.error:
-            raise ValueError(f"{path}: {error or 'it can be read now'}, expected the capture as it was indexed")
+            what = error or "it can be read now"
+            raise EvidenceError(plain_text(str(path)), f"{what}, expected the capture as it was indexed", CHANGED)
     if summary["flows"] != index.flows:
-        raise ValueError(f"{index.name}: read {summary['flows']} flows, expected {index.flows} as indexed: the captures have changed")
+        raise EvidenceError(index.name, f"read {summary['flows']} flows of its captures, expected {index.flows} as indexed", CHANGED)
