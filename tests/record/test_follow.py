@@ -280,6 +280,20 @@ def test_the_capture_that_is_read_is_not_overwritten(tmp_path: Path) -> None:
     assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_it_ends_although_nobody_reads_what_it_writes(number: int, status: int, tmp_path: Path) -> None:
+    path = tmp_path / "in.pcap"
+    path.write_bytes(pcap(frames_of(followed(), requests=3000, fields=f"A: {'x' * 800}\r\n")))
+    command = [*COMMAND, "--real-client", CLIENT, "-r", str(path), "-w", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "following" in process.stderr.readline()
+        time.sleep(0.5)  # the pipe is full
+        process.send_signal(number)
+        assert process.wait(30) == status
+        assert process.stderr.read().startswith("-: nobody takes what is written")
+
+
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     path = tmp_path / "in.pcap"
     path.write_bytes(pcap(frames_of(followed(), 400)))

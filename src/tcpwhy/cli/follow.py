@@ -151,7 +151,7 @@ class Teller:
 
     def run(self, follow: Follow) -> int:
         """Tells everything until the end; the exit status."""
-        from tcpwhy.record.follow import Ended, ended_by_signals
+        from tcpwhy.record.follow import Ended, FollowError, ended_by_signals
 
         status = OK
         end: End | None = None
@@ -168,7 +168,11 @@ class Teller:
                 pass
             raise
         if end is None:
-            end = self._tell_all(follow.rest())
+            try:
+                end = self._tell_all(follow.rest())
+            except FollowError as error:
+                warn(str(error))
+                return status
         figures = end.figures if end is not None else follow.figures()
         self._summary(figures, end)
         return status or self._status(figures, end)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,9 @@ RING_KIB_MAX = 2 * 1024 * 1024
 
 WAIT_MS = 200
 """How long one look for events may take: so often is a signal noticed."""
+
+STOP_S = 5.0
+"""Seconds for which the end waits for who reads what is written: a reader of a pipe may have stopped for good."""
 
 OTHER_WAYS = (
     "on a connection that is open already no option will come; other ways: `tcpwhy clients` with captures of both sides of the balancer, "
@@ -193,8 +197,25 @@ class Follow:
                 yield self._event(one)
 
     def rest(self) -> Iterator[Event]:
-        """Stops, and gives what is still to be told; for when `events` was left before its end."""
-        self._running.stop()
+        """Stops, and gives what is still to be told; for when `events` was left before its end.
+
+        FollowError where nobody takes what is written within STOP_S: then nothing more can be told either.
+        """
+        failed: list[Exception] = []
+
+        def stop() -> None:
+            try:
+                self._running.stop()
+            except Exception as error:  # noqa: BLE001 - raised below, in the thread that asked
+                failed.append(error)
+
+        stopping = threading.Thread(target=stop, daemon=True)
+        stopping.start()
+        stopping.join(STOP_S)
+        if stopping.is_alive():
+            raise FollowError(self._request.out or "-", "nobody takes what is written; it may end inside a packet")
+        if failed:
+            raise failed[0]
         while found := self._running.events(WAIT_MS):
             for one in found:
                 yield self._event(one)
