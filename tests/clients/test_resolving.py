@@ -105,7 +105,7 @@ def test_a_stranger_s_option_beside_known_balancers_is_a_candidate_only(claim: o
 
 
 def test_a_client_that_is_captured_and_sets_the_option_itself_is_not_believed() -> None:
-    hosts = Hosts(addresses={"laptop": frozenset({"203.0.113.66"})})
+    hosts = Hosts(addresses={"laptop": frozenset({"203.0.113.66"})}, accounted=frozenset({"laptop"}))
     story = node("203.0.113.66:7000", outer_place="laptop", outer_ttl=64, claims=[toa(CLIENT)])
     answer = resolve(story, hosts=hosts)
     assert answer.real_client is None
@@ -341,6 +341,15 @@ def test_the_same_bytes_on_the_other_side_prove_the_client() -> None:
     assert (answer.real_client, answer.basis, answer.confidence) == (CLIENT, ("lb-capture",), "confirmed")
 
 
+def test_packets_of_both_sides_outweigh_a_table_of_another_time() -> None:
+    other_side = node(CLIENT, "203.0.113.80:80", number=2, outer_place="lb1")
+    answer = resolve(node(before=[SAME_BYTES]), other_side, entries=[entry(OTHER)])
+    assert (answer.real_client, answer.basis) == (CLIENT, ("lb-capture",))
+    assert names(answer) == {OTHER}
+    doubtful = Before(2, "bytes", False, "lb1 saw like bytes; one anchor only")
+    assert resolve(node(before=[doubtful]), other_side, entries=[entry(OTHER)]).real_client == OTHER
+
+
 def test_two_other_sides_are_candidates() -> None:
     third = node(OTHER, "203.0.113.80:80", number=3, outer_place="lb1")
     root = node(before=[SAME_BYTES, Before(3, "bytes", True, "lb1 saw the same bytes")])
@@ -386,13 +395,16 @@ def test_a_nat_port_that_was_another_connection_s_before() -> None:
 
 
 def test_the_client_s_own_capture() -> None:
-    hosts = Hosts(addresses={"laptop": frozenset({"198.51.100.7"})})
+    hosts = Hosts(addresses={"laptop": frozenset({"198.51.100.7"})}, accounted=frozenset({"laptop"}))
     sent = node(CLIENT, outer_place="laptop", outer_ttl=64)
     assert resolve(sent, hosts=hosts).basis == ("capture",)
     assert resolve(sent, hosts=hosts).real_client == CLIENT
     assert resolve(sent, hosts=hosts).confidence == "likely"
     sent.headers.append(HeaderLine("x-forwarded-for", "6.6.6.6", 1, "laptop.pcap #4"))
     assert resolve(sent, hosts=hosts).real_client is None, "a proxy that was captured on its back side only"
+    unlisted = resolve(sent, hosts=dataclasses.replace(hosts, accounted=frozenset()))  # it may be a proxy, captured on its back side alone
+    assert unlisted.real_client is None
+    assert CLIENT in [one.real_client for one in unlisted.candidates]
     serving = dataclasses.replace(hosts, serving=frozenset({"laptop"}))
     assert resolve(node(CLIENT, outer_place="laptop", outer_ttl=64), hosts=serving).real_client is None
     forwarded = node(CLIENT, outer_place="laptop", outer_ttl=63)

@@ -31,6 +31,8 @@ class Hosts:
     """By vantage point: the addresses that its host answered as a server, at its own addresses; absent where it answered none."""
     serving: frozenset[str] = frozenset()
     """Vantage points whose state shows their host to serve others: a listener with peers, sessions of a proxy, services of a balancer."""
+    accounted: frozenset[str] = frozenset()
+    """Vantage points whose sockets were listed, so that their host would be among `serving` if it served others then."""
     balancing: frozenset[str] = frozenset()
     """Addresses that balancers' tables give to connections."""
     fronted: frozenset[End] = frozenset()
@@ -87,7 +89,10 @@ class Hosts:
         return self.balancing.union(*by_role)
 
     def sent_itself(self, node: Node) -> bool | None:
-        """True where a capture on the client's own host shows it sending; None where that host may only pass on what others send."""
+        """True where a capture on the client's own host shows it sending; None where that host may only pass on what others send.
+
+        A proxy that was captured on its back side alone looks like a client: only a list of the host's sockets, or its role, tells.
+        """
         place, ip = node.outer_place, node.outer[0]
         if ip not in self.addresses.get(place, frozenset()) or node.outer_ttl not in INITIAL_TTLS:
             return False
@@ -97,7 +102,7 @@ class Hosts:
         if role in PASSING_ON or self.is_front(ip):
             return False
         serves = place in self.callers or place in self.serving or ip in self.speaking_for_many
-        return None if serves or node.headers else True
+        return None if serves or node.headers or place not in self.accounted else True
 
 
 def _near(ip: str, other: str) -> bool:

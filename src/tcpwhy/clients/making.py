@@ -220,6 +220,7 @@ def _hosts(case: Case, assembly: Assembly, table: TranslationTable) -> Hosts:
         roles,
         {place: frozenset(found) for place, found in callers.items()},
         _serving(case),
+        frozenset(name for name, tables in case.hosts().items() if tables.sockets is not None),
         balancing,
         fronted,
         relays,

@@ -200,6 +200,11 @@ def decide(names: Sequence[Name]) -> Answer:
     """One name that is told makes the answer; several, or doubted ones alone, are candidates."""
     told = [name for name in names if name.grade > DOUBTED]
     doubted = [name for name in names if name.grade == DOUBTED]
+    joined = [name for name in told if name.bases[0] == "lb-capture"]
+    if joined and len(joined) < len(told) and all(name.bases[0] in TABLES for name in told if name not in joined):
+        # Packets seen on both sides prove it; a table speaks for the moment at which it was read, and clocks may be wrong.
+        doubted += [dataclasses.replace(name, grade=DOUBTED) for name in told if name not in joined]
+        told = joined
     if not told and len(doubted) == 1 and doubted[0].witnesses & TABLES and doubted[0].witnesses - TABLES - {"capture"}:
         # A doubtful entry of a table and what the connection itself carries would hardly agree by chance.
         told, doubted = [dataclasses.replace(doubted[0], grade=LIKELY, witnesses=frozenset())], []
