@@ -16,10 +16,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).parent.parent
 SESSION = f"{os.getpid()} {time.time_ns()}"  # of all processes that this run starts
+CARGO = ("cargo", "test", "--locked", "--manifest-path", "rust/Cargo.toml")
 CARGO_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored;", re.MULTILINE)
 
 
@@ -60,24 +62,38 @@ def lab_environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "TCPWHY_LAB_DIR": str(folder), "TCPWHY_LAB_SESSION": SESSION}
 
 
-def run_rust_tests() -> Suite:
-    """Run `cargo test`, showing its output while it comes, and count from its result lines."""
-    command = ["cargo", "test", "--locked", "--manifest-path", "rust/Cargo.toml"]
-    print("--- " + " ".join(command), flush=True)
-    begun = time.monotonic()
-    lines: list[str] = []
-    # What the lab makes meanwhile depends on time, compiling does not.
-    with subprocess.Popen(["nice", *command], cwd=ROOT, stdout=subprocess.PIPE, text=True, errors="replace") as process:
-        for line in process.stdout or ():
-            lines.append(line)
-            sys.stdout.write(line)
-            sys.stdout.flush()
-    suite = Suite("cargo test", process.returncode, time.monotonic() - begun)
-    for passed, failed, ignored in CARGO_RESULT.findall("".join(lines)):
-        suite.passed += int(passed)
-        suite.failed += int(failed)
-        suite.skipped += int(ignored)
-    return suite
+@dataclass
+class RustTests:
+    """`cargo test`, which runs beside other things; what it writes is shown when it has ended, whole."""
+
+    process: subprocess.Popen[bytes]
+    begun: float
+    output: BinaryIO
+
+    def finish(self) -> Suite:
+        """Wait for the end, show the output, and count from its result lines."""
+        status = self.process.wait()
+        self.output.seek(0)
+        text = self.output.read().decode("utf-8", "replace")
+        print("--- " + " ".join(CARGO) + "\n" + text, flush=True)
+        suite = Suite("cargo test", status, time.monotonic() - self.begun)
+        for passed, failed, ignored in CARGO_RESULT.findall(text):
+            suite.passed += int(passed)
+            suite.failed += int(failed)
+            suite.skipped += int(ignored)
+        return suite
+
+
+@contextmanager
+def rust_tests_beside() -> Iterator[RustTests]:
+    """Have `cargo test` run while the Python tests do; most of it is compiling, which no time depends on, so that it yields to them."""
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(["nice", *CARGO], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            yield RustTests(process, time.monotonic(), output)
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def run_python_tests(arguments: list[str], environment: Mapping[str, str]) -> Suite:
@@ -124,15 +140,18 @@ def summary(suites: list[Suite]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run both suites, also where the first fails; a whole run has the lab's cases made ahead, and keeps them where it failed."""
+    """Run both suites, whatever the other does; a whole run has the lab's cases made ahead, and keeps them where it failed."""
     if arguments:
-        suites = [run_rust_tests(), run_python_tests(arguments, os.environ)]
+        with rust_tests_beside() as rust:
+            python = run_python_tests(arguments, os.environ)
+            suites = [rust.finish(), python]
     else:
         named = os.environ.get("TCPWHY_LAB_DIR")
         folder = Path(named or tempfile.mkdtemp(prefix="tcpwhy-lab-cases-"))
         folder.mkdir(parents=True, exist_ok=True)
-        with lab_cases_ahead(folder):
-            suites = [run_rust_tests(), run_python_tests([], lab_environment(folder))]
+        with lab_cases_ahead(folder), rust_tests_beside() as rust:
+            python = run_python_tests([], lab_environment(folder))
+            suites = [rust.finish(), python]
         if not named and all(suite.succeeded for suite in suites):
             shutil.rmtree(folder)
         elif not named:
