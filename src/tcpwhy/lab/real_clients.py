@@ -133,7 +133,9 @@ class _Known:
         lines = [line for name in TABLES for line in (view.state(BALANCER, name) or "").splitlines()]
         if any(_is_in(self.client, line) and any(_is_in(one, line) for one in self.seen) for line in lines):
             return True
-        return _is_in(self.client, view.state(BALANCER, "haproxy-sessions.txt") or "")
+        # One local port may carry connections to several servers.
+        sessions = re.split(r"^(?=0x)", view.state(BALANCER, "haproxy-sessions.txt") or "", flags=re.MULTILINE)
+        return any(_is_in(self.client, one) and _is_in(self.server, one) for one in sessions)
 
     def _is_seen_before(self, place: str) -> bool:
         """Whether data of the connection, as it is before the balancer, were captured at a place."""
