@@ -36,7 +36,8 @@ def command(hosts: tuple[str, ...], over_ssh: bool, out: str | None, print_scrip
     It only reads, within seconds: no kernel module is loaded, nothing is installed, changed or left behind. Without root, rules,
     tracked connections and other users' processes are left out. What is left out, and why, is said and stands in state/host.json.
     """
-    from tcpwhy.record.collect import CollectError, ended_by_signals, script
+    from tcpwhy.record.collect import CollectError, script
+    from tcpwhy.record.signals import ended_by_signals
 
     if print_script:
         if hosts or over_ssh or out is not None:

@@ -151,7 +151,8 @@ class Teller:
 
     def run(self, follow: Follow) -> int:
         """Tells everything until the end; the exit status."""
-        from tcpwhy.record.follow import Ended, FollowError, ended_by_signals
+        from tcpwhy.record.follow import FollowError
+        from tcpwhy.record.signals import Ended, ended_by_signals
 
         status = OK
         end: End | None = None

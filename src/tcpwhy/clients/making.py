@@ -216,17 +216,17 @@ def _hosts(case: Case, assembly: Assembly, table: TranslationTable) -> Hosts:
         )
     )
     return Hosts(
-        addresses,
-        roles,
-        {place: frozenset(found) for place, found in callers.items()},
-        _serving(case),
-        frozenset(name for name, tables in case.hosts().items() if tables.sockets is not None),
-        balancing,
-        fronted,
-        relays,
-        many,
-        repeated,
-        layouts,
+        addresses=addresses,
+        roles=roles,
+        callers={place: frozenset(found) for place, found in callers.items()},
+        serving=_serving(case),
+        accounted=frozenset(name for name, tables in case.hosts().items() if tables.sockets is not None),
+        balancing=balancing,
+        fronted=fronted,
+        relays=relays,
+        speaking_for_many=many,
+        repeated=repeated,
+        trusted_layouts=layouts,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib.resources
 import os
@@ -12,10 +11,9 @@ import subprocess
 import tarfile
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from types import FrameType
 from typing import IO
 
 from tcpwhy.evidence.state import STATE_FILES
@@ -50,21 +48,6 @@ class Collected:
 def script() -> bytes:
     """The POSIX shell script that collects, as a host without tcpwhy runs it: `… | ssh HOST sh -s > host.tar`."""
     return importlib.resources.files("tcpwhy.record").joinpath("collect.sh").read_bytes()
-
-
-@contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end what runs within as ^C does, so that nothing is left behind; for the main thread."""
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def collect_here(out: IO[bytes], tell: Tell) -> None:

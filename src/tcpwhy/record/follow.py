@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import msgspec
@@ -267,30 +264,6 @@ def _refusal(request: FollowRequest, error: OSError) -> FollowError:
     if error.errno == errno.ENOMEM:
         return FollowError(where, f"no memory for a ring of {request.ring_kib} KiB", "a smaller one is asked for with -B KIB")
     return FollowError(where, (error.strerror or os.strerror(error.errno or 0)).lower())
-
-
-class Ended(BaseException):
-    """SIGTERM or SIGHUP came; no Exception, so that nothing in between takes it for an error."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.status = 128 + number
-        """As a shell tells it."""
-
-
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise Ended within, as ^C raises KeyboardInterrupt; for the main thread."""
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        raise Ended(number)
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def asked_fields(request: Request, names: Sequence[str]) -> list[tuple[str, str]]:
