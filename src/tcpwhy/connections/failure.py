@@ -52,6 +52,8 @@ class Kind(enum.Enum):
     RESET = "the connection was reset with data undelivered or unanswered"
     SILENT = "one end fell silent: data was repeated and never acknowledged"
     GAVE_UP = "the connection was closed before the request was answered"
+    STALLED = "data was held up for long before it got through"
+    LOSSY = "packets of it were lost on a link that loses many, and were made good"
     REPORTED = "the client's log reports an error, although TCP delivered an answer"
 
     @property
