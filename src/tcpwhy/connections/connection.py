@@ -10,6 +10,7 @@ from tcpwhy.connections.packet import ACK, FIN, RST, SYN, Endpoint, Packet, Side
 
 if TYPE_CHECKING:
     from tcpwhy.connections.failure import Failure
+    from tcpwhy.connections.told import Told
     from tcpwhy.connections.topology import Topology
     from tcpwhy.tables.host import HostTables
 
@@ -218,6 +219,8 @@ class Connection:
     """Attempts with the same addresses before this one, the latest first."""
     later: list[Connection] = dataclasses.field(default_factory=list)
     failure: Failure | None = None
+    told: list[Told] = dataclasses.field(default_factory=list)
+    """Lines of logs that speak of it, set before its failure is told and its causes are asked."""
     hosts: Mapping[str, HostTables] = dataclasses.field(default_factory=dict)
     """The tables of all vantage points that have a state, also of those that did not see the connection."""
 
