@@ -145,6 +145,7 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
         (("run", "syn-lost", "--variant", "vlan"), "read `vlan`, expected K=V"),
         (("run", "syn-lost", "--variant", "colour=red"), "no variant `colour`"),
         (("run", "syn-lost", "--variant", "snap=-1"), "expected a number"),
+        (("run", "syn-lost", "--variant", "load=0"), "expected a number from 1 to 100"),
     ],
 )
 def test_an_unusable_call_ends_with_one_line_and_2(words: tuple[str, ...], says: str) -> None:
@@ -161,5 +162,5 @@ def test_list_names_every_scenario_and_where_it_runs() -> None:
 
 
 def test_options_survive_being_written_as_words() -> None:
-    options = Options(capture="any", ip="6", vlan=7, places=("a", "b"), zone="Asia/Shanghai")
+    options = Options(capture="any", ip="6", vlan=7, places=("a", "b"), zone="Asia/Shanghai", load=3)
     assert with_words(Options(), options.as_words()) == options

@@ -9,14 +9,10 @@ import subprocess
 import pytest
 
 from tcpwhy import lab
+from tcpwhy.causes import ALL_IDS
 
 pytestmark = pytest.mark.lab
 
-#: cause ids that a scenario may name (contract, section 6)
-CAUSES = {
-    *("syn-lost", "synack-lost", "port-closed", "rejected-by-firewall", "reverse-path-filter", "vip-missing", "arp-conflict"),
-    *("local-redirect", "mid-connection-rehash", "asymmetric-drop"),
-}
 GATEWAYS = sorted(lab.matching("gateway-502*"))
 #: what can name a client (tcpwhy.lab.scenario.RealClient)
 EVIDENCE = {"toa", "proxy", "header", "lb-table", "lb-capture", "conntrack", "nat-capture"}
@@ -87,5 +83,5 @@ def test_every_faulty_scenario_has_a_healthy_twin() -> None:
     scenarios = lab.catalogue()
     for name, scenario in scenarios.items():
         if scenario.cause is not None:
-            assert scenario.cause in CAUSES
+            assert scenario.cause in ALL_IDS
             assert scenarios[f"{name}-healthy"].twin_of == name

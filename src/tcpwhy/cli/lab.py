@@ -61,6 +61,7 @@ def run(names: tuple[str, ...], out: Path, seed: int, variants: tuple[str, ...],
       places=A,B|all              the vantage points that stay in the case
       state=none|ss|full|both     the hosts' state, taken at the end (both: before as well)
       zone=Asia/Shanghai          the zone of the hosts' logs
+      load=TIMES                  so many times the everyday connections beside the story
     """  # noqa: D301 - click's mark for text that is not to be rewrapped is the character itself
     try:
         words = dict(_split(word) for word in variants)

@@ -155,7 +155,7 @@ class Load:
         self.random = random.Random(world.random.getrandbits(64))
         self.name = f"{self.random.choice(['shop', 'checkout', 'files', 'media', 'api'])}.example"
         self.outcomes: list[Outcome] = []
-        self._pool = ThreadPoolExecutor(threads, initializer=enter, initargs=(host.netns,))
+        self._pool = ThreadPoolExecutor(threads * world.options.load, initializer=enter, initargs=(host.netns,))
         self._futures: list[Future[None]] = []
         world.loads.append(self)
         world.undo.callback(self._pool.shutdown, wait=False, cancel_futures=True)
@@ -190,7 +190,7 @@ class Load:
         return future
 
     def mixed(self, count: int, seconds: float, *, base: str = "") -> None:
-        """`count` healthy connections of all everyday kinds, begun at random within `seconds`."""
+        """`count` healthy connections of all everyday kinds, begun at random within `seconds`; with the option `load` so many times more."""
         kinds: list[Callable[[float], object]] = [
             lambda after: self.get(1, after=after, base=base),
             lambda after: self.get(self.random.randrange(2, 7), after=after, base=base),
@@ -199,7 +199,7 @@ class Load:
             lambda after: self.idle(after=after, base=base),
             lambda after: self.reset_after_answer(after=after, base=base),
         ]
-        for number in range(count):
+        for number in range(count * self.world.options.load):
             kinds[number % len(kinds)](self.random.uniform(0.05, seconds))
 
     def get(self, requests: int, *, after: float = 0.0, base: str = "", pause: float = 0.15) -> Future[None]:

@@ -14,6 +14,9 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "state": ("none", "ss", "full", "both"),
 }
 
+#: The least and the largest value of each option that is a number.
+LIMITS: Mapping[str, tuple[int, int]] = {"vlan": (0, 4094), "vxlan": (0, 0xFFFFFF), "snap": (0, 262144), "load": (1, 100)}
+
 
 class UnknownOption(ValueError):
     """A variant that no scenario knows, or a value that it cannot take."""
@@ -28,7 +31,8 @@ class Options:
     the tag and the VNI of every link, 0 for none. `snap` is the snap length in bytes, 0 for all. `places` names the
     vantage points that stay in the case, empty for all. `state` is what is taken of the hosts themselves at the end:
     `ss` the tables that every kernel has, `full` all files of a case's state/, `both` the same as state-before/ when
-    the captures begin too. `zone` is the zone of the hosts' logs.
+    the captures begin too. `zone` is the zone of the hosts' logs. `load` multiplies the everyday connections beside the
+    story (`Load.mixed`), from 1 to 100.
     """
 
     capture: str = "iface"
@@ -41,6 +45,7 @@ class Options:
     places: tuple[str, ...] = ()
     state: str = "none"
     zone: str = "UTC"
+    load: int = 1
 
     def as_words(self) -> dict[str, str]:
         """The options that differ from their defaults, as the words that `with_words` reads."""
@@ -68,10 +73,10 @@ def _read(name: str, value: str) -> str | int | tuple[str, ...]:
         if value not in CHOICES[name]:
             raise UnknownOption(f"variant {name}: read `{value}`, expected one of {', '.join(CHOICES[name])}")
         return value
-    if name in ("vlan", "vxlan", "snap"):
-        limit = {"vlan": 4094, "vxlan": 0xFFFFFF, "snap": 262144}[name]
-        if not value.isdigit() or int(value) > limit:
-            raise UnknownOption(f"variant {name}: read `{value}`, expected a number from 0 to {limit}")
+    if name in LIMITS:
+        least, most = LIMITS[name]
+        if not value.isdecimal() or not least <= int(value) <= most:
+            raise UnknownOption(f"variant {name}: read `{value}`, expected a number from {least} to {most}")
         return int(value)
     if name == "places":
         return () if value == "all" else tuple(part for part in value.split(",") if part)

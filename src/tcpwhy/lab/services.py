@@ -22,7 +22,7 @@ GO_SOURCE = Path(__file__).parent / "goproxy" / "main.go"
 NGINX_FRAME = """
 user root root; daemon off; master_process off; worker_processes 1; pid {folder}/nginx.pid;
 error_log {error_log} {level};
-events {{ worker_connections 1024; }}
+events {{ worker_connections {connections}; }}
 http {{
   log_format served "$msec $request_time $connection $remote_addr $remote_port $server_addr $server_port $http_x_request_id";
   access_log {access_log};
@@ -58,7 +58,10 @@ def nginx(
     conf = folder / "nginx.conf"
     errors = error_log or folder / "error.log"
     access_log = f"{served} served" if served else "off"
-    conf.write_text(NGINX_FRAME.format(folder=folder, error_log=errors, level=level, access_log=access_log, http=http))
+    connections = 1024 * host.world.options.load
+    conf.write_text(
+        NGINX_FRAME.format(folder=folder, error_log=errors, level=level, access_log=access_log, connections=connections, http=http)
+    )
     process = host.start(["nginx", "-p", str(folder), "-e", str(errors), "-c", str(conf)])
     wait_until_listening(host, port, process)
     return process
