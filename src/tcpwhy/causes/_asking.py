@@ -32,6 +32,17 @@ def capture_again(connection: Connection, place: str, decides: str) -> str:
     return f"{command}, over the whole time{PARTED}{decides}"
 
 
+def backends_of(connection: Connection, decides: str) -> str:
+    """Captures at all hosts that share the server's address."""
+    command = f"`tcpdump -ni any -s 160 -w BACKEND.pcap tcp port {connection.server.port}` on each host that has {connection.server.ip}"
+    return f"{command}, at the same time{PARTED}{decides}"
+
+
+def arp_at(address: str, decides: str) -> str:
+    """A capture of ARP, and of the hardware addresses that packets go to, on the network of an address."""
+    return f"`tcpdump -eni any -w arp.pcap arp or host {address}` on a host of the network of {address}{PARTED}{decides}"
+
+
 def state_of(host: str, decides: str) -> str:
     """The state of one host, once."""
     return f"`tcpwhy collect` on {host}, as root, while it happens{PARTED}{decides}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from tcpwhy.causes._asking import counters_of, state_of
 from tcpwhy.causes._ends import PASSED_ON, deciding
 from tcpwhy.causes._stops import Stop, end_of, stops
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
@@ -12,16 +13,18 @@ from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.packet import Packet
 from tcpwhy.path.trace import Fate, Step
 
-COLLECT = "`tcpwhy collect`"
-
 
 def examine_by_state(
-    cause: str, connection: Connection, found: Callable[[Stop], Verdict], fits: Callable[[Connection], str | None], collect: str
+    cause: str,
+    connection: Connection,
+    found: Callable[[Stop], Verdict],
+    fits: Callable[[Connection], str | None],
+    ask: tuple[str, ...],
 ) -> Verdict:
     """The answer of a cause that the state of one host proves.
 
     `found` makes the verdict where the state names this cause; `fits` says why it may be so where no state tells, or None where the
-    packets exclude it; `collect` is what would decide it.
+    packets exclude it; `ask` is what would decide it.
     """
     end = end_of(connection)
     if end is not None and end.cause == cause:
@@ -34,21 +37,24 @@ def examine_by_state(
     if last is not None and last.contradiction and last.cause == cause:
         text = f"{told(last)}; but {last.contradiction}: the state contradicts itself, or was taken after something changed"
         return Open(
-            text, (f"{COLLECT} on {last.place} again, before and after one more attempt",), packet_exhibits(connection, last), last.place
+            text,
+            (counters_of(last.place, "what the state says and what the packets show would agree"),),
+            packet_exhibits(connection, last),
+            last.place,
         )
     if because is None:
         return RuledOut("nothing in its packets looks like it")
     if last is not None and last.fate is Fate.UNKNOWN:
         doubts = doubts_of(last)
-        return Open(f"{because}; the state of {last.place} does not tell: {doubts}", (f"{COLLECT} on {last.place}, as root",),
+        return Open(f"{because}; the state of {last.place} does not tell: {doubts}", (state_of(last.place, "what could not be told"),),
                     packet_exhibits(connection, last), last.place)  # fmt: skip
     if last is not None and last.is_seen and last.cause is None and last.fate not in (*PASSED_ON, Fate.ACCEPTED, Fate.UNKNOWN):
-        return Open(f"{because}; {told(last)}", (collect,), (*packet_exhibits(connection, last), *state_exhibits(last)), last.place)
+        return Open(f"{because}; {told(last)}", ask, (*packet_exhibits(connection, last), *state_exhibits(last)), last.place)
     if last is not None and last.fate is Fate.ACCEPTED and last.is_seen:
         # The packets show no answer, or another one: the state, or something between its lines, is not what it was then.
         text = f"{because}; by the state of {last.place} it comes to a socket ({end_told(last)}), which the packets deny"
-        return Open(text, (f"{COLLECT} on {last.place} while it happens: the state there is of another time, or lacks what decides",))
-    return Open(because, (collect,))
+        return Open(text, (state_of(last.place, "the state there is of another time, or lacks what decides"),))
+    return Open(because, ask)
 
 
 def told(stop: Stop) -> str:

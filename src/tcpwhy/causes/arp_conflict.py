@@ -24,7 +24,8 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
-from tcpwhy.causes._by_state import COLLECT, all_but
+from tcpwhy.causes._asking import arp_at, state_of
+from tcpwhy.causes._by_state import all_but
 from tcpwhy.causes._claims import claims_at, most_claims, moved_between_claims, sent_to
 from tcpwhy.causes._stops import end_of
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
@@ -50,7 +51,7 @@ def examine(connection: Connection) -> Verdict:
     claims = most_claims(connection)
     if failure.kind in (Kind.PROHIBITED, Kind.REPORTED):
         return RuledOut("an answer that was meant for it came")
-    ask = (f"a capture of ARP on the network of {connection.server.ip} (`arping -D`), and {COLLECT} on the hosts that claim it",)
+    ask = (arp_at(connection.server.ip, "whether two hosts claim the address, and to which of them the packets go"),)
     if len(claims) > 1:
         elsewhere = _to_the_wrong_one(connection)
         if elsewhere is not None:
@@ -160,6 +161,6 @@ def _found(connection: Connection, place: str, before: Segment, after: Segment) 
         ),
         at_ns=after.aligned_ns,
         excludes=all_but(ID, f"its packets went to {first} and then to {second}, and both claim {connection.server.ip} by ARP"),
-        next_evidence=(f"{COLLECT} on the hosts with {first} and {second}: which of them has {connection.server.ip}, and arp_ignore",),
+        next_evidence=(state_of(f"the hosts with {first} and {second}", f"which of them has {connection.server.ip}, and arp_ignore"),),
         fix=_fixes(connection, first, second),
     )

@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from tcpwhy.causes._by_state import COLLECT, examine_by_state, found_at, packet_exhibits, state_exhibits, told
+from tcpwhy.causes._asking import capture_at, counters_of, state_of
+from tcpwhy.causes._by_state import examine_by_state, found_at, packet_exhibits, state_exhibits, told
 from tcpwhy.causes._ends import PASSED_ON, deciding, without_tracking
 from tcpwhy.causes._rules import rule_of
 from tcpwhy.causes._stops import Stop, stops
@@ -44,7 +45,12 @@ REFERENCES = ("Linux net/netfilter/nf_conntrack_proto_tcp.c tcp_conntracks", "ip
 
 def examine(connection: Connection) -> Verdict:
     """Walks the packet of which nothing came through the host that saw one direction only."""
-    ask = f"captures at both sides of each firewall on the way, and {COLLECT} on it: rules that look at conntrack, and its counters"
+    ask = (
+        counters_of(
+            f"each firewall between {connection.client.ip} and {connection.server.ip}", "rules that look at conntrack, and their counters"
+        ),
+        capture_at(connection, "server", "which direction passes, and which does not"),
+    )
     verdict = examine_by_state(ID, connection, lambda stop: _found(connection, stop), _fits, ask)
     return _forgotten(connection) or verdict if isinstance(verdict, Open) else verdict
 
@@ -64,7 +70,7 @@ def _forgotten(connection: Connection) -> Open | None:
     return Open(
         f"the packets come to {stop.place} and do not go on; it drops what its conntrack does not know by {described}, and whether it knew "
         "this connection then, its table of another time does not tell",
-        (f"{COLLECT} on {stop.place} while it happens: conntrack's entry, net.netfilter.nf_conntrack_tcp_loose, and that rule's counter",),
+        (state_of(stop.place, "conntrack's entry, net.netfilter.nf_conntrack_tcp_loose, and that rule's counter"),),
         (*packet_exhibits(connection, stop), *((rule.exhibit("drops what conntrack does not know"),) if rule is not None else ())),
         stop.place,
     )

@@ -30,7 +30,8 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from tcpwhy.causes._arrivals import arrival, tcp_packet
-from tcpwhy.causes._by_state import COLLECT, all_but, packet_exhibits, told
+from tcpwhy.causes._asking import counters_of, state_of
+from tcpwhy.causes._by_state import all_but, packet_exhibits, told
 from tcpwhy.causes._counted import rule_counted
 from tcpwhy.causes._prediction import Prediction
 from tcpwhy.causes._probes import probes
@@ -81,7 +82,7 @@ def examine(connection: Connection) -> Verdict:
         return _stranger_on_the_way(connection)
     last = stops(connection)[-1:]
     if last and last[0].cause == ID and last[0].contradiction:
-        return Open(f"{told(last[0])}; but {last[0].contradiction}", (f"{COLLECT} on {last[0].place} again, after one more attempt",),
+        return Open(f"{told(last[0])}; but {last[0].contradiction}", (counters_of(last[0].place, "whether that rule does it"),),
                     packet_exhibits(connection, last[0]), last[0].place)  # fmt: skip
     if failure.kind is not Kind.REFUSED:
         return RuledOut("the SYN was not answered with RST")
@@ -90,7 +91,7 @@ def examine(connection: Connection) -> Verdict:
         return RuledOut(f"a rule of {own[0]} rejects it")
     if last and last[0].is_seen and last[0].fate is Fate.REFUSED:
         return RuledOut(told(last[0]))
-    ask = (f"{COLLECT} on the client's host {connection.client.ip} and on each node on the way: nat rules, sockets, conntrack",)
+    ask = (state_of(f"{connection.client.ip}, the client's host", "a nat rule that turns the connection to a port of its own"),)
     return Open("a redirect to a dead local port answers with RST at once", ask)
 
 
@@ -127,12 +128,12 @@ def _in_output(connection: Connection, place: str, target: str) -> Verdict:
         walked = f"the rules of {place} turn nothing of it: they were changed since, or something else redirects (an eBPF hook, IPVS)"
         if redirect is not None:
             walked = f"by the state of {place} it is turned to {redirect.target}"
-        ask = (f"{COLLECT} on {place} while it happens, as root",)
+        ask = (state_of(place, "which rule turns it, and where to"),)
         return Open(f"the packets went to {target}, but {walked}", ask, tuple(shown), place)
     if connection.failure is None or connection.failure.kind is not Kind.REFUSED:
         return Open(
             f"{place} turns the connection to its own {target}; whether a proxy listens there or a stranger is unknown",
-            (f"{COLLECT} on {place}: who listens on {target}",), tuple(shown), place,
+            (state_of(place, f"who listens on {target}"),), tuple(shown), place,
         )  # fmt: skip
     return Found(
         statement=f"{place} turns the connection for {view.server} to its own {target}, where nobody listens",
@@ -145,7 +146,7 @@ def _in_output(connection: Connection, place: str, target: str) -> Verdict:
         ),
         at_ns=connection.syns[0].aligned_ns if connection.syns else first.aligned_ns,
         excludes=all_but(ID, f"the SYN never left {place}: it went to {target} there"),
-        next_evidence=(f"{COLLECT} on {place}: it names the rule, its line, and who listens",),
+        next_evidence=(state_of(place, "it names the rule, its line, and who listens"),),
         fix=(f"find the rule on {place}: `iptables-save -t nat` and `nft list ruleset` show what redirects to {target}",),
     )
 
@@ -156,7 +157,7 @@ def _told_by_the_rule(connection: Connection, redirect: Redirect, place: str, sh
     denied = rule_counted(redirect.host, redirect.rule, first.time_ns if first is not None else None)
     if denied:
         return Open(f"{place} turns the packets to {redirect.target} by {redirect.rule.described()}, but {denied}",
-                    (f"{COLLECT} on {place} again, after one more attempt",), shown, place)  # fmt: skip
+                    (counters_of(place, "whether that rule turns the connection"),), shown, place)  # fmt: skip
     if redirect.is_martian:
         return _found(connection, redirect, place, (*shown, *redirect.exhibits()))
     refused = connection.failure is not None and connection.failure.kind is Kind.REFUSED
@@ -170,7 +171,7 @@ def _told_by_the_rule(connection: Connection, redirect: Redirect, place: str, sh
         if proxy:
             return RuledOut(f"{redirect.who_listens()}, and carries connections on: a proxy that works")
         if proxy is None or redirect.is_a_mesh_s or not _ended_by_the_stranger(connection):
-            ask = (f"{COLLECT} on {place}, as root: which program listens there",)
+            ask = (state_of(place, "which program listens there"),)
             because = f"{place} turns the connection to {redirect.target}; {redirect.who_listens()}"
             return Open(because, ask, (*shown, *redirect.exhibits()), place)
     return _found(connection, redirect, place, (*shown, *redirect.exhibits()))
@@ -244,7 +245,7 @@ def _in_prerouting(connection: Connection, stop: Stop) -> Verdict:
     """A SYN that came in and was turned to a local port, or one of the host's own of which only the state tells."""
     redirect = redirect_of(stop.host, stop.walks[0].forward.packet)
     if redirect is None:
-        return Open(told(stop), (f"{COLLECT} on {stop.place} again",), packet_exhibits(connection, stop), stop.place)
+        return Open(told(stop), (state_of(stop.place, "what the rule is"),), packet_exhibits(connection, stop), stop.place)
     verdict = _told_by_the_rule(connection, redirect, stop.place, packet_exhibits(connection, stop, "the SYN, turned to a local port"))
     if isinstance(verdict, Found) and not stop.is_seen:
         return dataclasses.replace(

@@ -29,6 +29,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from tcpwhy.causes._asking import backends_of
 from tcpwhy.causes._claims import moved_between_claims, sent_to
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection, Segment
@@ -73,7 +74,7 @@ def examine(connection: Connection) -> Verdict:
         move = moves[0]
         return Open(
             doubt,
-            ("captures at all backends over the same time, complete",),
+            (backends_of(connection, "to which backend each packet of the connection came"),),
             _exhibits(connection, move),
             _where(connection, move),
         )
@@ -249,7 +250,7 @@ def _excluded(connection: Connection, move: _Move) -> dict[str, str]:
 def _from_one_place(connection: Connection) -> Verdict:
     """With one place, or without the other backend: at most open."""
     failure = connection.failure
-    everywhere = ("captures at all backends of the address at the same time: the strays and the RST would be at another one",)
+    everywhere = (backends_of(connection, "the strays, and the RST that answers them, would be at another one"),)
     if failure is None or failure.kind not in (Kind.RESET, Kind.SILENT):
         return RuledOut("the connection was neither reset nor did it fall silent")
     first = connection.resets[0] if connection.resets else None

@@ -19,7 +19,8 @@ Not to be taken for.  rejected-by-firewall: `REJECT --reject-with tcp-reset` ans
 
 from __future__ import annotations
 
-from tcpwhy.causes._by_state import COLLECT, told
+from tcpwhy.causes._asking import capture_at, state_of
+from tcpwhy.causes._by_state import told
 from tcpwhy.causes._claims import most_claims
 from tcpwhy.causes._stops import end_of
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
@@ -67,7 +68,7 @@ def examine(connection: Connection) -> Verdict:
     )
     if half_open:
         return Open("an attempt from the same port was never answered just before: its half-open connection may have refused this SYN",
-                    ("capture at the server while it happens",), seen)  # fmt: skip
+                    (capture_at(connection, "server", "what it answered to the attempt before"),), seen)  # fmt: skip
     turned = [str(other[1]) for view in connection.views.values() for other in view.translated if other[1] != view.server]
     if turned and len(connection.places) == 1:
         return RuledOut(f"the SYN went to {turned[0]} of the client's own host", seen)
@@ -86,7 +87,10 @@ def examine(connection: Connection) -> Verdict:
     if listening is not None:
         return _found(connection, (*seen, *listening[1]), host or listening[2])
     server = connection.server
-    ask = (f"{COLLECT} on {server.ip}: a listener on port {server.port}, or a REJECT rule",)
+    ask = (
+        state_of(server.ip, f"a listener on port {server.port}, or a rule that rejects"),
+        capture_at(connection, "server", "whether the SYN comes there, and who sends the RST"),
+    )
     if host is None or len(connection.places) < 2:
         return Open("a RST from the address asked; a firewall or a redirect on the way answers just so", ask, seen, host)
     because = f"the RST left {host} itself, where the SYN had arrived; a REJECT rule or a redirect to a dead port there answers just so"

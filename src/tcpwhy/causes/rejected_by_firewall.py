@@ -22,7 +22,8 @@ Not to be taken for.  port-closed: the server's own kernel answers a closed port
 
 from __future__ import annotations
 
-from tcpwhy.causes._by_state import COLLECT, all_but, examine_by_state, found_at, packet_exhibits, state_exhibits, told
+from tcpwhy.causes._asking import capture_at, counters_of, state_of
+from tcpwhy.causes._by_state import all_but, examine_by_state, found_at, packet_exhibits, state_exhibits, told
 from tcpwhy.causes._counted import rule_counted
 from tcpwhy.causes._remedies import without_rule
 from tcpwhy.causes._rules import NamedRule
@@ -43,7 +44,10 @@ def examine(connection: Connection) -> Verdict:
     own = own_attempt(connection) if kind in (Kind.REFUSED, Kind.PROHIBITED) else None
     if own is not None and own[1].fate is Fate.REJECTED_BY_RULE:
         return _in_output(connection, own[0], own[2])
-    ask = f"{COLLECT} on the host that answers: `iptables-save -c` and `nft -j list ruleset` name the rule that rejects"
+    ask = (
+        state_of(connection.server.ip, "whether a rule there rejects it"),
+        capture_at(connection, "server", "whether the SYN comes there, and who sends the answer"),
+    )
     verdict = examine_by_state(ID, connection, lambda stop: _found(connection, stop), _fits, ask)
     if kind is Kind.PROHIBITED and not isinstance(verdict, Found):
         return _prohibited(connection)
@@ -62,7 +66,12 @@ def _in_output(connection: Connection, place: str, rule: NamedRule | None) -> Ve
     denied = rule_counted(host, rule, None) if rule is not None else ""
     described = f"the rule {rule.described()}" if rule is not None else "a rule"
     if denied:
-        return Open(f"by its state {described} of {place} rejects it, but {denied}", (f"{COLLECT} on {place} again",), shown, place)
+        return Open(
+            f"by its state {described} of {place} rejects it, but {denied}",
+            (counters_of(place, "whether that rule is the one that rejects"),),
+            shown,
+            place,
+        )
     because = f"{place} rejects its own SYN for {connection.server} by {described}"
     return Found(
         statement=f"{place} rejects its own SYN for {connection.server} by rule",
@@ -142,6 +151,6 @@ def _prohibited(connection: Connection) -> Found:
             "vip-missing": "a host without the address does not say that it is prohibited",
             "arp-conflict": "the SYN was answered with an ICMP error",
         },
-        next_evidence=(f"{COLLECT} on {sender}: the rule that rejects, and its counter",),
+        next_evidence=(state_of(str(sender), "the rule that rejects, and its counter"),),
         fix=(f"find the REJECT rule or the prohibiting route on {sender}, and let the connection pass before it",),
     )

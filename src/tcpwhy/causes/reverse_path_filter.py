@@ -28,7 +28,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tcpwhy.causes._by_state import COLLECT, examine_by_state, found_at, packet_exhibits
+from tcpwhy.causes._asking import capture_at, counters_of
+from tcpwhy.causes._by_state import examine_by_state, found_at, packet_exhibits
 from tcpwhy.causes._counted import counted
 from tcpwhy.causes._prediction import Prediction
 from tcpwhy.causes._remedies import without_rule
@@ -61,8 +62,8 @@ REFERENCES = (
 def examine(connection: Connection) -> Verdict:
     """Walks the packet of which nothing came through the host that it came to."""
     ask = (
-        f"{COLLECT} on {_where(connection)}: routes, both rp_filter settings of the interface, and IPReversePathFilter before and after "
-        "one more attempt"
+        counters_of(_where(connection), "IPReversePathFilter, routes, and both rp_filter settings of the interface"),
+        capture_at(connection, "server", "whether the packet comes there at all"),
     )
     verdict = examine_by_state(ID, connection, lambda stop: _found(connection, stop), _fits, ask)
     last = stops(connection)[-1:]

@@ -22,7 +22,8 @@ Not to be taken for.  synack-lost: there the SYN arrives and the answer is lost.
 
 from __future__ import annotations
 
-from tcpwhy.causes._by_state import COLLECT, end_told, found_at, packet_exhibits, state_exhibits, told
+from tcpwhy.causes._asking import capture_again, capture_at, counters_of, state_of
+from tcpwhy.causes._by_state import end_told, found_at, packet_exhibits, state_exhibits, told
 from tcpwhy.causes._ends import deciding
 from tcpwhy.causes._remedies import past_the_end, without_rule
 from tcpwhy.causes._stops import Stop, end_of, stops
@@ -59,7 +60,7 @@ def examine(connection: Connection) -> Verdict:
         return RuledOut(told(end))
     denied = next((stop for stop in stops(connection) if stop.cause == ID and stop.contradiction), None)
     if denied is not None:
-        ask = (f"{COLLECT} on {denied.place} again, before and after one more attempt",)
+        ask = (counters_of(denied.place, "whether the rule or route that its state names really drops the SYN"),)
         return Open(f"{told(denied)}; but {denied.contradiction}", ask, packet_exhibits(connection, denied), denied.place)
     fates = [fate(connection, syn) for syn in connection.syns]
     # Of several SYNs that got equally far, one sent while the next capture surely ran tells most.
@@ -67,7 +68,7 @@ def examine(connection: Connection) -> Verdict:
     seen = tuple(exhibit(syn, connection, f"the SYN as {farthest.last_seen} saw it", farthest.last_seen)
                  for syn in connection.syns if syn.seen_at(farthest.last_seen))[:3]  # fmt: skip
     if connection.is_server_host(farthest.last_seen):
-        ask = (f"{COLLECT} on {farthest.last_seen}, as root: a rule that drops the SYN behind its capture",)
+        ask = (counters_of(farthest.last_seen, "a rule that drops the SYN behind its capture, by its counter"),)
         return Open(
             f"the SYN arrived at {farthest.last_seen}, the server's own host; a rule there may drop it", ask, seen, farthest.last_seen
         )
@@ -75,8 +76,8 @@ def examine(connection: Connection) -> Verdict:
         return Open(
             f"the SYN was seen at {farthest.last_seen} and never answered; nobody captured behind it",
             (
-                f"capture at {connection.server.ip} while it happens: if the SYN is not there, it was lost on the way",
-                f"{COLLECT} on {connection.server.ip} and on each firewall before it: a rule that drops the SYN",
+                capture_at(connection, "server", "if the SYN is not there, it was lost on the way"),
+                state_of("each firewall before " + connection.server.ip, "a rule that drops the SYN"),
             ),
             seen,
             farthest.between,
@@ -84,7 +85,7 @@ def examine(connection: Connection) -> Verdict:
     if farthest.doubt is not None:
         return Open(
             f"the SYN is not in the capture of {farthest.missing_at}, but {farthest.doubt}",
-            (f"capture at {farthest.missing_at} again, complete and at the same time as {farthest.last_seen}",),
+            (capture_again(connection, farthest.missing_at, f"whether the SYN that {farthest.last_seen} saw comes there"),),
             seen,
             farthest.between,
         )

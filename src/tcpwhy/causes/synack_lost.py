@@ -27,7 +27,8 @@ Not to be taken for.  stale-connection: there the old numbers are those of a con
 
 from __future__ import annotations
 
-from tcpwhy.causes._by_state import COLLECT, end_told, found_at, packet_exhibits, state_exhibits, told
+from tcpwhy.causes._asking import capture_again, capture_at, state_of
+from tcpwhy.causes._by_state import end_told, found_at, packet_exhibits, state_exhibits, told
 from tcpwhy.causes._remedies import past_the_end, without_rule
 from tcpwhy.causes._stops import Stop, end_of
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
@@ -142,7 +143,7 @@ def _attempt(connection: Connection) -> Verdict:
         one = doubtful[0]
         return Open(
             f"the SYN-ACK is not in the capture of {one.missing_at}, but {one.doubt}",
-            (f"capture at {one.missing_at} again, complete, while it happens",),
+            (capture_again(connection, one.missing_at or one.between[1], "whether the SYN-ACK comes there"),),
             (exhibit(syn_acks[0], connection, "the SYN-ACK"),),
             one.between,
         )
@@ -163,7 +164,7 @@ def _late_at_the_client(connection: Connection, syn_acks: list[Segment]) -> Verd
             exhibit(answer, connection, "the SYN-ACK, too late"),
         )
         return Open("a SYN-ACK came only after the client had given up: earlier ones may have been lost",
-                    (f"capture at {connection.server.ip} while it happens",), shown)  # fmt: skip
+                    (capture_at(connection, "server", "when it sent its SYN-ACKs"),), shown)  # fmt: skip
     return RuledOut(f"the SYN-ACK arrived at {connection.places[0]}", (exhibit(answer, connection, "arrived"),))
 
 
@@ -294,9 +295,7 @@ def _without_syn_ack(connection: Connection) -> Verdict:
             ),
             at_ns=connection.syns[0].aligned_ns,
             excludes=_excluded("the server's ACK shows that it had answered, and its answer did not arrive"),
-            next_evidence=(
-                f"a capture at {connection.server.ip} at the same time: its SYN-ACKs would name the stretch where they are lost",
-            ),
+            next_evidence=(capture_at(connection, "server", "its SYN-ACKs would name the stretch where they are lost"),),
             fix=(f"find what drops SYN-ACKs from {connection.server} on their way to {place}",),
         )
     if ack is not None:
@@ -313,8 +312,8 @@ def _without_syn_ack(connection: Connection) -> Verdict:
     return Open(
         "the SYN was never answered as far as was captured; an answer may have been lost",
         (
-            f"capture at {connection.server.ip} while it happens: SYN-ACKs there that do not arrive here show that they are lost",
-            f"{COLLECT} on {connection.server.ip}: sockets in SYN-RECV, and rules of OUTPUT that drop the answer",
+            capture_at(connection, "server", "SYN-ACKs there that do not arrive here show that they are lost"),
+            state_of(connection.server.ip, "sockets in SYN-RECV, and rules of OUTPUT that drop the answer"),
         ),
         (exhibit(connection.syns[0], connection, "the SYN, never answered"),),
     )
@@ -329,7 +328,7 @@ def _beyond_the_captures(connection: Connection, syn_acks: list[Segment], *, sur
     if not repeats:
         return Open(
             "the server repeats its SYN-ACK and hears nothing; it, or the client's last ACK, is lost",
-            ("a capture at the client while it happens: a SYN-ACK that does not arrive there is lost on the way",),
+            (capture_at(connection, "client", "a SYN-ACK that does not arrive there is lost on the way"),),
             (*exhibits, *_epilogue(connection)),
         )
     exhibits += [exhibit(again, connection, "the same SYN again after the SYN-ACK: the client cannot have had it") for again in repeats[:2]]
@@ -355,7 +354,7 @@ def _beyond_the_captures(connection: Connection, syn_acks: list[Segment], *, sur
             for cause, because in _excluded("the SYN-ACK left and did not reach the client").items()
             if cause not in ("reverse-path-filter", "asymmetric-drop")
         },
-        next_evidence=(f"a capture at {connection.client.ip}, or on the way to it: it would name the stretch where the SYN-ACKs are lost",),
+        next_evidence=(capture_at(connection, "client", "it would name the stretch where the SYN-ACKs are lost"),),
         fix=(f"find what drops SYN-ACKs from {connection.server} on their way to {connection.client.ip}",),
     )
 

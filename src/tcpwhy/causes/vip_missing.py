@@ -22,7 +22,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tcpwhy.causes._by_state import COLLECT, examine_by_state, found_at, packet_exhibits, state_exhibits, told
+from tcpwhy.causes._asking import capture_at, counters_of
+from tcpwhy.causes._by_state import examine_by_state, found_at, packet_exhibits, state_exhibits, told
 from tcpwhy.causes._prediction import Prediction
 from tcpwhy.causes._services import delivered, ends_by, is_not_for_here
 from tcpwhy.causes._stops import Stop
@@ -45,7 +46,10 @@ REFERENCES = ("Linux net/ipv4/route.c ip_error()", "Linux net/netfilter/ipvs/ip_
 
 def examine(connection: Connection) -> Verdict:
     """Walks the SYN through the real server that it came to."""
-    ask = f"{COLLECT} on the director and on each real server of {connection.server}: addresses, ipvs tables and counters"
+    ask = (
+        counters_of(f"the director and each real server of {connection.server}", "addresses, ipvs tables, and IpInAddrErrors"),
+        capture_at(connection, "server", "whether the SYN comes to a real server, and what it does with it"),
+    )
     return examine_by_state(ID, connection, lambda stop: _found(connection, stop), _fits, ask)
 
 
