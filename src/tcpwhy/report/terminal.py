@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from tcpwhy.diagnosis.finding import (
@@ -168,12 +169,14 @@ def _groups(findings: Sequence[Finding]) -> list[tuple[int, int]]:
 
 
 def _possible_lines(number: int, findings: Sequence[Finding], ladder: Ladder | None, width: int, utc: bool, paint: Paint) -> list[str]:
-    """Several possible causes of the same connections: what was seen stands once, then each cause with what it alone has."""
+    """Several possible causes of the same connections: what all share stands once, then each cause with what it alone has."""
     first = findings[0]
     heading = f"{number}-{number + len(findings) - 1}"
     gap = " " * max(len(_INDENT) - len(heading), 1)
     count = _count(first.connection_count, "connection")
-    lines = [f"{heading}{gap}{paint('possible', 'possible')}   {count}   {len(findings)} causes fit"]
+    lines = [f"{heading}{gap}{paint('possible', 'possible')}   {count}   {len(findings)} causes fit; their order says nothing"]
+    told = [_sentences(finding.explanation) for finding in findings]
+    lines += _paragraph(" ".join(one for one in told[0] if all(one in other for other in told)), width)
     if ladder is not None:
         lines += ["", *draw_ladder(ladder, width, utc=utc, paint=paint)]
     lines += ["", *_connection_lines(first, width, utc, paint)]
@@ -183,14 +186,34 @@ def _possible_lines(number: int, findings: Sequence[Finding], ladder: Ladder | N
     lines += _evidence_lines(list(facts.values()), ladder, width, paint)
     for_all = [one for one in first.ruled_out if all(one in finding.ruled_out for finding in findings)]
     lines += _items("not", _ruled_out(for_all), width, paint)
-    for at, finding in enumerate(findings, number):
+    asked = [text for text in first.next_evidence if all(_asks(text, finding) for finding in findings)]
+    lines += _items("next", [shortened(_request(text)) for text in asked], width, paint)
+    for at, (finding, sentences) in enumerate(zip(findings, told, strict=True), number):
         lines += ["", f"{at:<{len(_INDENT)}}{paint('possible', visible(finding.cause))}", *_paragraph(finding.title, width)]
-        if finding.explanation and finding.explanation != finding.title:
-            lines += _paragraph(finding.explanation, width)
+        own = " ".join(one for one in sentences if not all(one in other for other in told))
+        if own and own != finding.title:
+            lines += _paragraph(own, width)
         lines += _items("where", _place(finding), width, paint)
         lines += _items("not", _ruled_out(one for one in finding.ruled_out if one not in for_all), width, paint)
-        lines += _advice_lines(finding, width, paint)
+        shared = {_request(text) for text in asked}
+        lines += _items("next", [shortened(text) for text in finding.next_evidence if _request(text) not in shared], width, paint)
+        lines += _items("mend", map(visible, finding.fix), width, paint)
     return lines
+
+
+def _sentences(text: str) -> list[str]:
+    return re.split(r"(?<=[.]) (?=[A-Z])", text)
+
+
+def _request(text: str) -> str:
+    """What is to be collected, without what it would decide for one cause; the note of all causes that it decides between stays."""
+    request, _, decides = text.partition(": ")
+    _, note, causes = decides.partition(" (it decides between ")
+    return f"{request}: it decides between {causes.removesuffix(')')}" if note else request
+
+
+def _asks(text: str, finding: Finding) -> bool:
+    return any(_request(other) == _request(text) for other in finding.next_evidence)
 
 
 def _evidence_lines(evidence: Sequence[Evidence], ladder: Ladder | None, width: int, paint: Paint) -> list[str]:
