@@ -7,6 +7,7 @@ pub mod flows;
 pub mod fold;
 pub mod follow;
 pub mod index;
+pub mod marked;
 pub mod packets;
 pub mod reveal;
 pub mod scan;
@@ -22,7 +23,7 @@ mod python_follow;
 #[pyo3::pymodule(name = "_core")]
 mod extension {
     #[pymodule_export]
-    use super::python::{Frames, Table, read_flows, reveal, scan, sniff, write_slice};
+    use super::python::{Frames, Table, marked_lines, read_flows, reveal, scan, sniff, write_slice};
     #[pymodule_export]
     use super::python_follow::{Following, follow_file, follow_live};
 }

@@ -1,5 +1,6 @@
 //! Calls from Python go in, tables with an Arrow stream and plain rows come out; no panic of the core gets past this file.
 
+use crate::marked;
 use crate::packets;
 use crate::reveal::pass;
 use crate::scan::{self as scanning, FileSummary};
@@ -303,6 +304,12 @@ pub fn read_flows(py: Python<'_>, path: PathBuf) -> PyResult<Table> {
         Ok(Table { schema, batches })
     })
     .map_err(os_error)
+}
+
+/// The lines of a block that hold one of the words: line ends before it, begin and end.
+#[pyfunction]
+pub fn marked_lines(py: Python<'_>, block: &[u8], words: Vec<Vec<u8>>) -> Vec<marked::Line> {
+    py.detach(|| marked::marked_lines(block, words.iter().map(Vec::as_slice)))
 }
 
 /// What a file is, if it is a capture: its container and compression in words, else None.

@@ -35,6 +35,9 @@ def reveal(
 def read_flows(path: str) -> Table:
     """A flow table, whole."""
 
+def marked_lines(block: bytes, words: Sequence[bytes]) -> list[tuple[int, int, int]]:
+    """The lines of a block that hold one of the words (two bytes or more): line ends before it, begin and end."""
+
 def sniff(path: str) -> str | None:
     """What a file is, if it is a capture."""
 
