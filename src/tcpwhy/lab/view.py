@@ -117,6 +117,13 @@ class CaseView:
             return None
         return next((int(words[1]) for words in map(str.split, text.splitlines()) if words[:1] == [name]), 0)
 
+    def frames(self, place: str, display_filter: str) -> int:
+        """How many frames of a place's captures a display filter of Wireshark takes."""
+        files = sorted((self.folder / place).glob("*.pcap*"))
+        command = ["tshark", "-n", "-Y", display_filter, "-r"]
+        done = [subprocess.run([*command, str(path)], capture_output=True, text=True, check=False) for path in files]
+        return sum(len(one.stdout.splitlines()) for one in done)
+
     def connections(self, server: str | None = None) -> dict[tuple[str, str], dict[str, list[Packet]]]:
         """Packets by (client, server) and place; the client is who sent a SYN, else the end with the higher port."""
         servers = {p.target for packets in self.packets.values() for p in packets if p.kind == "S"}
