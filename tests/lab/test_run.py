@@ -44,8 +44,9 @@ def processes_of(marker: str) -> list[str]:
 
 
 def test_variants_take_the_form_that_was_asked_for(tmp_path: Path) -> None:
-    words = {"capture": "any-sll", "ip": "6", "format": "pcapng", "state": "ss", "clocks": "apart", "snap": "96"}
+    words = {"capture": "any-sll", "ip": "6", "format": "pcapng", "state": "ss", "clocks": "apart", "snap": "96", "zone": "Asia/Shanghai"}
     (case,) = lab.run_scenarios(["port-closed"], tmp_path, 3, words)
+    assert case.folder.parent == tmp_path
     captures = sorted(case.folder.glob("*/*"))
     assert {path.name for path in captures} == {"any.pcapng", "state"}
     assert "linux-sll\n" in link_type(case.folder / "client" / "any.pcapng")

@@ -123,7 +123,8 @@ def run_scenarios(
 
 def _plan(scenario: Scenario, variants: Mapping[str, str], seed: int, runner: str) -> _Job:
     options = with_words(with_words(Options(), scenario.defaults), variants)
-    words = "".join(f"+{key}={value}" for key, value in sorted(variants.items()))
+    # a zone's name has a slash: Asia/Shanghai
+    words = "".join(f"+{key}={value}" for key, value in sorted(variants.items())).replace("/", "-")
     chosen = runners.choose(scenario.needs | options.needs(), runner)
     return _Job(scenario, options, seed, f"{scenario.name}{words}{'' if seed == 1 else f'@{seed}'}", chosen)
 
