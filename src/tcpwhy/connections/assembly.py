@@ -10,7 +10,7 @@ import duckdb
 
 from tcpwhy import _core
 from tcpwhy.connections.clocks import ClockFit, Link, align_clocks, handshake_links, packet_links, timestamp_link
-from tcpwhy.connections.connection import SIDES, Connection, IcmpError, View
+from tcpwhy.connections.connection import FRAMES_PER_FLOW, SIDES, Connection, IcmpError, View
 from tcpwhy.connections.packet import Endpoint, Packet, Side, Sighting, packets_from_rows
 from tcpwhy.connections.segments import match_segments
 from tcpwhy.connections.topology import Passages, Topology, learn, learn_passages, server_ttls
@@ -18,9 +18,6 @@ from tcpwhy.connections.triage import want
 from tcpwhy.evidence import EvidenceError
 from tcpwhy.tables.flows import query
 from tcpwhy.tables.index import VantageIndex
-
-FRAMES_PER_FLOW = 6_000
-"""Packets read of one flow: the first and the last half. A longer one is told by its ends."""
 
 SAMPLES_FOR_CLOCKS = 6
 """Healthy connections read to relate two clocks where no handshake was seen at both places."""

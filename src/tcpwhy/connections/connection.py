@@ -183,6 +183,9 @@ class View:
         return tuple(_hops(self.sent_by(side)) for side in ("client", "server"))  # type: ignore[return-value]
 
 
+FRAMES_PER_FLOW = 6_000
+"""So many packets of a flow are read; of a longer one, half from its beginning and half from its end."""
+
 INITIAL_TTLS = frozenset((64, 128, 255))
 """With which hosts send: Linux and BSD, Windows, network devices."""
 

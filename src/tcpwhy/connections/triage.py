@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import duckdb
 
+from tcpwhy.connections.kinds import SLOW_NS
 from tcpwhy.tables.flows import HTTP_REQUEST, TLS_ALERT, query, seq_distance_sql
 
 _CLIENT_OPEN = seq_distance_sql("server_ack_end", "client_seq_end")
@@ -61,9 +62,17 @@ CAN_HAVE_FAILED = (
 """SQL over the table `flow`; true for every flow of a failed connection, and for as few others as columns can tell."""
 
 
-def suspicious(db: duckdb.DuckDBPyConnection, also: str = "false") -> list[int]:
-    """Connections of which some flow can have failed, or meets the SQL condition `also`."""
-    sql = f"SELECT DISTINCT connection FROM flow JOIN member USING (id) WHERE {CAN_HAVE_FAILED} OR ({also}) ORDER BY 1"
+def held_up(slow_ns: int) -> str:
+    """SQL over the table `flow`; true for every flow of a connection that was held up for so long, and for as few others as can be."""
+    return f"""(
+        last_ns - first_ns >= {slow_ns}
+        AND (client_retransmissions + server_retransmissions + client_zero_windows + server_zero_windows > 0 OR server_syn_acks > 1)
+    )"""
+
+
+def suspicious(db: duckdb.DuckDBPyConnection, slow_ns: int = SLOW_NS) -> list[int]:
+    """Connections of which some flow can have failed; `slow_ns`: what held one up for so long is a failure."""
+    sql = f"SELECT DISTINCT connection FROM flow JOIN member USING (id) WHERE {CAN_HAVE_FAILED} OR {held_up(slow_ns)} ORDER BY 1"
     return [row[0] for row in query(db, sql)]
 
 

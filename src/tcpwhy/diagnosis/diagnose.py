@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from tcpwhy import __version__
 from tcpwhy.causes import ALL_IDS, CauseFile, catalogue
 from tcpwhy.connections.assembly import Assembly
 from tcpwhy.connections.connection import Connection
-from tcpwhy.connections.failure import Kind, find_failure
+from tcpwhy.connections.failure import SLOW_NS, Kind, find_failure
 from tcpwhy.connections.selecting import filter_sql, numbers_of, parse_connection
 from tcpwhy.connections.triage import suspicious, want, with_other_attempts
 from tcpwhy.diagnosis.drawing import draw
@@ -71,29 +72,31 @@ def diagnose(case: Case, narrowed: Narrowed) -> Diagnosis:
     if narrowed.cause is not None and narrowed.cause not in ALL_IDS:
         raise EvidenceError("--cause", f"read `{narrowed.cause}`, expected one of {', '.join(ALL_IDS)}")
     assembly = case.assembly() if case.vantage_indexes() else None
-    judged: list[Judged] = []
-    total = 0
-    events = log_events(case)
-    if assembly is not None:
-        judged, total = _judge_all(case, assembly, narrowed, events)
     align = _aligner(assembly)
-    tied = tie(events, [one.connection for one in judged], align)
-    tied += tie_reports([one.connection for one in judged], unexpected_answers(events))
+    given = _given_lines(case, narrowed)
+    scope = Scope() if assembly is None else _scope(assembly, narrowed, given)
+    if assembly is not None:
+        found = judge_connections(case, assembly, scope.candidates(assembly, case.log_events()))
+    else:
+        found = Judgement((), tuple(tie(case.log_events(), (), align)))
+    judged, tied = found.judged, found.tied
     told = [
         (finding, members)
         for finding, members in tell(judged, catalogue(), align)
         if narrowed.cause is None or finding.cause == narrowed.cause
     ]
-    if narrowed == Narrowed(cause=narrowed.cause, slow_s=narrowed.slow_s):
+    if not narrowed.by_user:
         foretold = foretell(case.hosts(), catalogue(), [finding for finding, _ in told], align)
         told += [(finding, []) for finding in foretold if narrowed.cause is None or finding.cause == narrowed.cause]
         told.sort(key=lambda entry: in_order(entry[0]))
     findings = [_with_logs(finding, members, tied, align) for finding, members in told]
     ladders = [_ladder(members, finding, assembly) for (finding, members) in told]
     open_ends: list[Unexplained] = [unexplained(one) for one in judged if not one.is_explained]
-    if narrowed == Narrowed(cause=narrowed.cause, slow_s=narrowed.slow_s):
-        open_ends += [untied(line) for line in tied if not line.connections]
+    if not narrowed.by_user:
+        files = None if given is None else {event.source.file for event in given}
+        open_ends += [untied(line) for line in tied if is_unexplained(line) and (files is None or line.event.source.file in files)]
     places, notes, incomplete = report_places(case, assembly)
+    notes = [*notes, *scope.notes]
     explained = sum(one.is_explained for one in judged)
     report = Report(
         version=__version__,
@@ -119,6 +122,9 @@ def _aligner(assembly: Assembly | None):  # type: ignore[no-untyped-def]
 def _judge_all(case: Case, assembly: Assembly, narrowed: Narrowed, events: Sequence[LogEvent]) -> tuple[list[Judged], int]:
     """All failed connections judged, and how many connections there are in what is looked at."""
     db = assembly.db
+    if not math.isfinite(narrowed.slow_s):
+        raise EvidenceError("--slow", f"read `{narrowed.slow_s}`, expected a number of seconds")
+    slow_ns = round(narrowed.slow_s * 1_000_000_000)
     scope = filter_sql(narrowed.filter)
     conditions, parameters = [scope[0]], list(scope[1])
     if narrowed.since is not None:
@@ -138,16 +144,19 @@ def _judge_all(case: Case, assembly: Assembly, narrowed: Narrowed, events: Seque
     if narrowed.connection is not None:
         moment = parse_connection(narrowed.connection)[2]
         wanted &= set(numbers_of(db, narrowed.connection, parse_time(moment) if moment else None))
-    candidates = [number for number in suspicious(db) if number in wanted]
+    candidates = [number for number in suspicious(db, slow_ns) if number in wanted]
     reports = unexpected_answers(events)
     candidates += [number for number in numbers_of_reports(db, reports) if number in wanted and number not in set(candidates)]
-    return judge_connections(case, assembly, sorted(candidates), reports), len(wanted)
+    return judge_connections(case, assembly, sorted(candidates), reports, slow_ns), len(wanted)
 
 
-def judge_connections(case: Case, assembly: Assembly, numbers: Sequence[int], reports: Sequence[LogEvent] = ()) -> list[Judged]:
+def judge_connections(
+    case: Case, assembly: Assembly, numbers: Sequence[int], reports: Sequence[LogEvent] = (), slow_ns: int = SLOW_NS
+) -> list[Judged]:
     """Those of these connections that failed, each with what the catalogue says of it.
 
-    `reports`: log lines about answers that nobody expected, which are failures where a stranger gave them.
+    `reports`: log lines about answers that nobody expected, which are failures where a stranger gave them. `slow_ns`: what held a
+    connection up for so long is a failure.
     """
     db = assembly.db
     built = assembly.connections(with_other_attempts(db, list(numbers)))
@@ -155,7 +164,7 @@ def judge_connections(case: Case, assembly: Assembly, numbers: Sequence[int], re
     hosts = case.hosts()
     for connection in built.values():
         connection.hosts = hosts
-        connection.failure = find_failure(connection, answers_seen=any(place in answers for place in connection.places))
+        connection.failure = find_failure(connection, answers_seen=any(place in answers for place in connection.places), slow_ns=slow_ns)
     mark(built.values(), reports)
     causes = catalogue()
     suspected = suspected_causes(assembly, causes, list(built))
@@ -189,18 +198,6 @@ def suspected_causes(assembly: Assembly, causes: Sequence[CauseFile], numbers: S
         """,
     )
     return {row[0]: frozenset(cause.id for cause, hit in zip(causes, row[1:], strict=True) if hit) for row in rows}
-
-
-def log_events(case: Case) -> list[LogEvent]:
-    """What the logs of all vantage points tell; what could not be read of them is noted in the case."""
-    events: list[LogEvent] = []
-    for point in case.evidence.vantage_points:
-        if point.logs:
-            reading = read_logs(case.evidence, point)
-            events += reading.events
-            case.evidence.losses += [loss for loss in reading.losses if loss not in case.evidence.losses]
-            point.notes += [note for note in reading.notes if note not in point.notes]
-    return events
 
 
 def _with_logs(finding: Finding, members: list[Judged], tied: Sequence[Tied], align) -> Finding:  # type: ignore[no-untyped-def]

@@ -1,0 +1,152 @@
+"""A connection goes in; which request of it was never answered, and whether somebody gave up waiting, come out."""
+
+from __future__ import annotations
+
+from tcpwhy.connections.connection import Connection, Segment
+from tcpwhy.connections.kinds import SECOND_NS, Failure, Kind
+from tcpwhy.connections.packet import ACK, Side, seq_before, seq_distance
+
+HTTP_METHODS = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT ", b"TRACE ")
+HTTP_CONTINUE = b"HTTP/1.1 100"
+"""An interim answer, behind which the real one follows (RFC 9110 section 15.2.1)."""
+
+TLS_ALERT = 21
+"""TLS record type (RFC 8446 section 5.1); close_notify is one, and nothing answers it."""
+
+TLS_13_ALERT = bytes([23, 3, 3, 0, 19])
+"""An alert in TLS 1.3 looks like application data of 19 bytes: level, description, type and a tag of 16 (RFC 8446 section 5.2)."""
+
+WAITED_NS = SECOND_NS
+"""A client that closes so long after its request waited for the answer; one that closes at once only says that it has no more to ask."""
+
+
+def is_tls_alert(segment: Segment) -> bool:
+    """A segment that carries nothing but the end of TLS."""
+    payload = segment.packet.payload
+    old = payload[:2] == bytes([TLS_ALERT, 3]) and segment.length <= 64
+    return old or (payload[:5] == TLS_13_ALERT and segment.length == len(TLS_13_ALERT) + 19)
+
+
+def unanswered_request(connection: Connection, end: Segment) -> Segment | None:
+    """The client's last message, if it wanted an answer that had not begun when `end` came."""
+    message: Segment | None = None
+    speaker: Side | None = None
+    closed: set[Side] = set()
+    if not any(segment.sender == "server" for segment in connection.segments):
+        return None  # One direction only was captured (direct return): nobody knows what was answered.
+    for segment in connection.segments:
+        if segment is end:
+            break
+        if segment.is_fin:
+            closed.add(segment.sender)
+        if segment.length and not segment.is_reset and segment.retransmits is None:
+            if segment.sender == "client" and (speaker != "client" or segment.packet.payload.startswith(HTTP_METHODS)):
+                message = segment
+            speaker = segment.sender
+    if speaker != "client" or message is None or is_answered(connection, message):
+        return None
+    payload = message.packet.payload
+    if payload.startswith(HTTP_METHODS):
+        return message
+    # Without HTTP nobody knows whether an answer was due: an open connection that the server resets is an error to the client all
+    # the same; a client's own close is not, nor is an alert that ends TLS.
+    if end.is_reset and end.sender == "server" and not closed and not is_tls_alert(message):
+        return message
+    return None
+
+
+def is_answered(connection: Connection, message: Segment) -> bool:
+    """True where the server sent data that acknowledges the message: by its numbers, which no clock can put in another order.
+
+    Or where the client acknowledges more than any capture holds: the captures lost the answer, the client did not.
+    """
+    end = (message.seq + message.length) & 0xFFFF_FFFF
+    seen_end = message.ack
+    for segment in connection.segments:
+        if segment.sender != "server" or not segment.length:
+            continue
+        if segment.flags & ACK and not seq_before(segment.ack, end):
+            return True
+        own_end = (segment.seq + segment.length) & 0xFFFF_FFFF
+        seen_end = own_end if seq_before(seen_end, own_end) else seen_end
+    # One number more is the server's FIN.
+    return any(
+        segment.sender == "client" and segment.flags & ACK and not segment.is_reset and seq_distance(seen_end, segment.ack) > 1
+        for segment in connection.segments
+        if not seq_before(segment.seq, end)
+    )
+
+
+def open_at(connection: Connection, end: Segment) -> Segment | None:
+    """The client's HTTP request of which the client had got nothing when it sent `end`, by its numbers: no clock can put these in order.
+
+    What the server sent in between, the client's acknowledgment would cover. None where `end` is not the client's, or tells nothing.
+    """
+    sent = [one for one in connection.segments if one.sender == "client" and not one.is_reset and one.retransmits is None]
+    spoken = [one for one in sent if one.length and not is_tls_alert(one) and one is not end and not seq_before(end.seq, one.seq_end)]
+    heads = [one for one in spoken if one.packet.payload.startswith(HTTP_METHODS)]
+    if end.sender != "client" or not heads or not any(one.sender == "server" for one in connection.segments):
+        return None
+    request, last = heads[-1], spoken[-1]
+    known = end if end.flags & ACK else max((one for one in sent if one.flags & ACK), key=lambda one: one.aligned_ns, default=None)
+    if known is None or known.ack != last.ack:
+        return None
+    between = [one for one in connection.segments if one.sender == "server" and one.length and _is_between(one, request.ack, last.ack)]
+    return (
+        request if all(one.packet.payload.startswith(HTTP_CONTINUE) for one in between) and (between or request.ack == last.ack) else None
+    )
+
+
+def _is_between(segment: Segment, start: int, end: int) -> bool:
+    return not seq_before(segment.seq, start) and seq_before(segment.seq, end)
+
+
+def given_up(connection: Connection) -> Failure | None:
+    """Somebody closed before the answer was there, and took none that came later."""
+    fin = next((segment for segment in connection.segments if segment.is_fin), None)
+    if fin is None or fin.length:
+        return None
+    if fin.sender == "client":
+        return _given_up_by_client(connection, fin)
+    request = unanswered_request(connection, fin)
+    if request is None or _answers_after(connection, fin):
+        return None
+    symptom = f"the server closed {_waited(request, fin)} after the client's request, which was never answered"
+    return Failure(Kind.GAVE_UP, symptom, (request, fin), fin.aligned_ns)
+
+
+def _given_up_by_client(connection: Connection, fin: Segment) -> Failure | None:
+    request = open_at(connection, fin)
+    if request is None:
+        return None
+    late = _answers_after(connection, fin)
+    after = [one for one in connection.segments if one.sender == "client" and one is not fin and one.aligned_ns >= fin.aligned_ns]
+    if any(not one.is_reset and one.flags & ACK and seq_distance(fin.ack, one.ack) > 1 for one in after):
+        return None  # It closed its own half only, and took the answer.
+    refused = next((one for one in after if one.is_reset), None)
+    if late and refused is not None:
+        came = (late[0].aligned_ns - request.aligned_ns) / SECOND_NS
+        symptom = (
+            f"the client closed {_waited(request, fin)} after its request; the answer came {came:.1f} s after it and was refused with RST"
+        )
+        return Failure(Kind.GAVE_UP, symptom, (request, fin, late[0], refused), fin.aligned_ns)
+    if late:
+        return None  # Whether it was taken, no capture shows.
+    closed = any(one.sender == "server" and (one.is_fin or one.is_reset) for one in connection.segments)
+    if not closed and fin.aligned_ns - request.aligned_ns < WAITED_NS:
+        return None
+    symptom = f"the client closed {_waited(request, fin)} after its request, which was never answered"
+    return Failure(Kind.GAVE_UP, symptom, (request, fin), fin.aligned_ns)
+
+
+def _answers_after(connection: Connection, fin: Segment) -> list[Segment]:
+    """What the server said when `fin` had been sent: by numbers where the client sent it, else by time."""
+    if fin.sender == "client":
+        later = [one for one in connection.segments if one.sender == "server" and one.length and not seq_before(one.seq, fin.ack)]
+    else:
+        later = [one for one in connection.segments if one.sender == "server" and one.length and one.aligned_ns >= fin.aligned_ns]
+    return [one for one in later if one.retransmits is None]
+
+
+def _waited(request: Segment, end: Segment) -> str:
+    return f"{(end.aligned_ns - request.aligned_ns) / SECOND_NS:.1f} s"
