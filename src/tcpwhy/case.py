@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tcpwhy.diagnosis.finding import Finding
     from tcpwhy.diagnosis.ladder import Ladder
     from tcpwhy.tables.host import HostTables
+    from tcpwhy.tables.logs import LogEvent
 
 Progress = Callable[[str, int, int], None]
 """Called with a vantage point's name, the bytes of its captures read so far, and all of them."""
@@ -73,6 +74,7 @@ class Case:
         self._indexed: list[tuple[VantageIndex, Indexed]] | None = None
         self._assembly: Assembly | None = None
         self._hosts: dict[str, HostTables] | None = None
+        self._log_events: list[LogEvent] | None = None
         self._db: duckdb.DuckDBPyConnection | None = None
         self._answers = 0
 
@@ -166,6 +168,20 @@ class Case:
                 if point.state is not None
             }
         return self._hosts
+
+    def log_events(self) -> list[LogEvent]:
+        """What the logs of all vantage points tell, read once; what could not be read of them is noted in the case."""
+        if self._log_events is None:
+            from tcpwhy.tables.logs import read_logs
+
+            self._log_events = []
+            for point in self.evidence.vantage_points:
+                if point.logs:
+                    reading = read_logs(self.evidence, point)
+                    self._log_events += reading.events
+                    self.evidence.losses += [loss for loss in reading.losses if loss not in self.evidence.losses]
+                    point.notes += [note for note in reading.notes if note not in point.notes]
+        return self._log_events
 
     def database(self) -> duckdb.DuckDBPyConnection:
         """The joined flows of all vantage points, in DuckDB: tables `flow`, `pair` and `member`."""
@@ -270,7 +286,8 @@ class Case:
         `connection` is `A:p-B:p`, either way round; `since` and `until` are ISO 8601 times, local where they name no zone; `cause` keeps
         one cause's findings; `filter` takes pcap-filter's everyday words. Raises EvidenceError where one of them cannot be read.
         """
-        from tcpwhy.diagnosis.diagnose import Narrowed, diagnose
+        from tcpwhy.diagnosis.diagnose import diagnose
+        from tcpwhy.diagnosis.scope import Narrowed
 
         return diagnose(self, Narrowed(connection, since, until, cause, filter, slow_s))
 
@@ -292,7 +309,7 @@ class Case:
         Raises EvidenceError where the text is no connection or names none of this case.
         """
         from tcpwhy.connections.selecting import find_connections, parse_connection
-        from tcpwhy.diagnosis.diagnose import parse_time
+        from tcpwhy.diagnosis.scope import parse_time
 
         moment = parse_connection(connection)[2]
         return find_connections(self.assembly(), connection, parse_time(moment) if moment else None)

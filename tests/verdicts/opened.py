@@ -10,8 +10,7 @@ from tcpwhy import lab
 from tcpwhy.causes import catalogue
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import find_failure
-from tcpwhy.diagnosis.diagnose import Diagnosis, log_events, suspected_causes
-from tcpwhy.diagnosis.reported import mark, unexpected_answers
+from tcpwhy.diagnosis.diagnose import Diagnosis, suspected_causes, tell_logs
 from tcpwhy.tables.flows import query
 
 
@@ -37,7 +36,7 @@ class OpenedCase:
         for connection in built:
             connection.hosts = self.case.hosts()
             connection.failure = find_failure(connection, answers_seen=True)
-        mark(built, unexpected_answers(log_events(self.case)))
+        tell_logs(self.case, assembly, built)
         return built
 
     @cached_property

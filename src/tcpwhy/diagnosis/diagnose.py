@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,38 +11,25 @@ from tcpwhy.causes import ALL_IDS, CauseFile, catalogue
 from tcpwhy.connections.assembly import Assembly
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import SLOW_NS, Kind, find_failure
-from tcpwhy.connections.selecting import filter_sql, numbers_of, parse_connection
-from tcpwhy.connections.triage import suspicious, want, with_other_attempts
+from tcpwhy.connections.told import failure_by_log
+from tcpwhy.connections.triage import want, with_other_attempts
 from tcpwhy.diagnosis.drawing import draw
 from tcpwhy.diagnosis.finding import Finding, Report, Totals, Unexplained
 from tcpwhy.diagnosis.judging import Judged, examine, judge
 from tcpwhy.diagnosis.ladder import Ladder
-from tcpwhy.diagnosis.logs import Tied, log_evidence, tie, untied
+from tcpwhy.diagnosis.logs import Align, Tied, is_unexplained, log_evidence, set_told, tie, untied
 from tcpwhy.diagnosis.places import report_places
 from tcpwhy.diagnosis.predicting import foretell
-from tcpwhy.diagnosis.reported import mark, numbers_of_reports, tie_reports, unexpected_answers
+from tcpwhy.diagnosis.reported import mark, tie_reports, unexpected_answers
+from tcpwhy.diagnosis.scope import Narrowed, Scope, can_have_failed, scope_of
 from tcpwhy.diagnosis.telling import in_order, tell, unexplained
 from tcpwhy.evidence import EvidenceError
 from tcpwhy.tables.flows import query
-from tcpwhy.tables.logs import read_logs
-from tcpwhy.tables.logs._event import LogEvent
 
 if TYPE_CHECKING:
     from tcpwhy.case import Case
 
 LOG_LINES_PER_FINDING = 20
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Narrowed:
-    """What a diagnosis is to look at; None is everything."""
-
-    connection: str | None = None
-    since: str | None = None
-    until: str | None = None
-    cause: str | None = None
-    filter: str | None = None
-    slow_s: float = 3.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,50 +43,44 @@ class Diagnosis:
     """All failed connections."""
 
 
-def parse_time(text: str) -> int:
-    """ISO 8601 to nanoseconds since 1970; local time where no zone is named. Raises EvidenceError."""
-    try:
-        moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise EvidenceError("time", f"read `{text}`, expected ISO 8601 such as 2026-11-21T09:30:00+01:00") from None
-    return round(moment.timestamp() * 1_000_000) * 1_000
-
-
 def diagnose(case: Case, narrowed: Narrowed) -> Diagnosis:
     """Triage by columns, examination of what is left by all causes, findings, log lines, and the report."""
     if narrowed.cause is not None and narrowed.cause not in ALL_IDS:
         raise EvidenceError("--cause", f"read `{narrowed.cause}`, expected one of {', '.join(ALL_IDS)}")
     assembly = case.assembly() if case.vantage_indexes() else None
     align = _aligner(assembly)
-    given = _given_lines(case, narrowed)
-    scope = Scope() if assembly is None else _scope(assembly, narrowed, given)
+    events = case.log_events()
+    given_logs = [case.evidence.shown(path) for path in case.evidence.given_logs]
+    scope, slow_ns = Scope(), narrowed.slow_ns
+    judgement = Judgement((), tuple(tie(events, (), align)))
     if assembly is not None:
-        found = judge_connections(case, assembly, scope.candidates(assembly, case.log_events()))
-    else:
-        found = Judgement((), tuple(tie(case.log_events(), (), align)))
-    judged, tied = found.judged, found.tied
+        scope = scope_of(assembly, narrowed, events, given_logs)
+        candidates = [number for number in can_have_failed(assembly, events, slow_ns) if number in scope.numbers]
+        judgement = judge_connections(case, assembly, candidates, slow_ns)
+    judged, tied = judgement.judged, judgement.tied
     told = [
         (finding, members)
         for finding, members in tell(judged, catalogue(), align)
         if narrowed.cause is None or finding.cause == narrowed.cause
     ]
-    if not narrowed.by_user:
+    if narrowed.whole:
         foretold = foretell(case.hosts(), catalogue(), [finding for finding, _ in told], align)
         told += [(finding, []) for finding in foretold if narrowed.cause is None or finding.cause == narrowed.cause]
         told.sort(key=lambda entry: in_order(entry[0]))
     findings = [_with_logs(finding, members, tied, align) for finding, members in told]
     ladders = [_ladder(members, finding, assembly) for (finding, members) in told]
     open_ends: list[Unexplained] = [unexplained(one) for one in judged if not one.is_explained]
-    if not narrowed.by_user:
-        files = None if given is None else {event.source.file for event in given}
-        open_ends += [untied(line) for line in tied if is_unexplained(line) and (files is None or line.event.source.file in files)]
+    if narrowed.whole:
+        # Other logs' lines speak of connections that given logs left unexamined.
+        spoken = [line for line in tied if not given_logs or line.event.source.file in given_logs or not scope.note]
+        open_ends += [untied(line) for line in spoken if is_unexplained(line)]
     places, notes, incomplete = report_places(case, assembly)
-    notes = [*notes, *scope.notes]
+    notes += [scope.note] if scope.note else []
     explained = sum(one.is_explained for one in judged)
     report = Report(
         version=__version__,
         vantage_points=tuple(places),
-        totals=Totals(total, len(judged), explained, len(judged) - explained),
+        totals=Totals(len(scope.numbers), len(judged), explained, len(judged) - explained),
         findings=tuple(findings),
         unexplained=tuple(open_ends),
         notes=tuple(notes),
@@ -110,7 +89,7 @@ def diagnose(case: Case, narrowed: Narrowed) -> Diagnosis:
     return Diagnosis(report, tuple(ladders), tuple(judged))
 
 
-def _aligner(assembly: Assembly | None):  # type: ignore[no-untyped-def]
+def _aligner(assembly: Assembly | None) -> Align:
     def align(place: str, time_ns: int) -> int | None:
         if assembly is None or place not in assembly.clocks:
             return None
@@ -119,44 +98,18 @@ def _aligner(assembly: Assembly | None):  # type: ignore[no-untyped-def]
     return align
 
 
-def _judge_all(case: Case, assembly: Assembly, narrowed: Narrowed, events: Sequence[LogEvent]) -> tuple[list[Judged], int]:
-    """All failed connections judged, and how many connections there are in what is looked at."""
-    db = assembly.db
-    if not math.isfinite(narrowed.slow_s):
-        raise EvidenceError("--slow", f"read `{narrowed.slow_s}`, expected a number of seconds")
-    slow_ns = round(narrowed.slow_s * 1_000_000_000)
-    scope = filter_sql(narrowed.filter)
-    conditions, parameters = [scope[0]], list(scope[1])
-    if narrowed.since is not None:
-        conditions.append("last_ns >= ?")
-        parameters.append(parse_time(narrowed.since))
-    if narrowed.until is not None:
-        conditions.append("first_ns <= ?")
-        parameters.append(parse_time(narrowed.until))
-    wanted = {
-        row[0]
-        for row in query(
-            db,
-            f"SELECT DISTINCT connection FROM flow JOIN member USING (id) WHERE {' AND '.join(conditions)}",
-            parameters,
-        )
-    }
-    if narrowed.connection is not None:
-        moment = parse_connection(narrowed.connection)[2]
-        wanted &= set(numbers_of(db, narrowed.connection, parse_time(moment) if moment else None))
-    candidates = [number for number in suspicious(db, slow_ns) if number in wanted]
-    reports = unexpected_answers(events)
-    candidates += [number for number in numbers_of_reports(db, reports) if number in wanted and number not in set(candidates)]
-    return judge_connections(case, assembly, sorted(candidates), reports, slow_ns), len(wanted)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the catalogue says of the connections that failed, and of which connections the logs' failing lines speak."""
+
+    judged: tuple[Judged, ...]
+    tied: tuple[Tied, ...]
 
 
-def judge_connections(
-    case: Case, assembly: Assembly, numbers: Sequence[int], reports: Sequence[LogEvent] = (), slow_ns: int = SLOW_NS
-) -> list[Judged]:
+def judge_connections(case: Case, assembly: Assembly, numbers: Sequence[int], slow_ns: int = SLOW_NS) -> Judgement:
     """Those of these connections that failed, each with what the catalogue says of it.
 
-    `reports`: log lines about answers that nobody expected, which are failures where a stranger gave them. `slow_ns`: what held a
-    connection up for so long is a failure.
+    `slow_ns`: what held a connection up for so long is a failure.
     """
     db = assembly.db
     built = assembly.connections(with_other_attempts(db, list(numbers)))
@@ -165,7 +118,7 @@ def judge_connections(
     for connection in built.values():
         connection.hosts = hosts
         connection.failure = find_failure(connection, answers_seen=any(place in answers for place in connection.places), slow_ns=slow_ns)
-    mark(built.values(), reports)
+    tied = tell_logs(case, assembly, list(built.values()))
     causes = catalogue()
     suspected = suspected_causes(assembly, causes, list(built))
     wanted = set(numbers)
@@ -174,7 +127,20 @@ def judge_connections(
         for number, connection in built.items()
         if number in wanted and connection.failure is not None
     ]
-    return [one for one in judged if one.is_explained or _failed_by_itself(one)]
+    return Judgement(tuple(one for one in judged if one.is_explained or _failed_by_itself(one)), tuple(tied))
+
+
+def tell_logs(case: Case, assembly: Assembly, built: Sequence[Connection]) -> list[Tied]:
+    """Ties the logs' lines to connections whose failures by packets are told, and gives those that fail by a log alone their failures."""
+    align = _aligner(assembly)
+    events = case.log_events()
+    tied = tie(events, built, align)
+    set_told(built, tied, align)
+    for connection in built:
+        connection.failure = connection.failure or failure_by_log(connection)
+    reports = unexpected_answers(events)
+    mark(built, reports)
+    return tied + tie_reports(built, reports)
 
 
 def _failed_by_itself(one: Judged) -> bool:
@@ -200,7 +166,7 @@ def suspected_causes(assembly: Assembly, causes: Sequence[CauseFile], numbers: S
     return {row[0]: frozenset(cause.id for cause, hit in zip(causes, row[1:], strict=True) if hit) for row in rows}
 
 
-def _with_logs(finding: Finding, members: list[Judged], tied: Sequence[Tied], align) -> Finding:  # type: ignore[no-untyped-def]
+def _with_logs(finding: Finding, members: list[Judged], tied: Sequence[Tied], align: Align) -> Finding:
     """The finding with the log lines that speak of its connections, and of no connection of another finding."""
     import msgspec
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from tcpwhy import _core
 from tcpwhy.connections.selecting import filter_sql, numbers_of, parse_connection
-from tcpwhy.connections.triage import suspicious
-from tcpwhy.diagnosis.diagnose import judge_connections, parse_time
+from tcpwhy.diagnosis.diagnose import judge_connections
+from tcpwhy.diagnosis.scope import can_have_failed, parse_time
 from tcpwhy.evidence import EvidenceError
 from tcpwhy.tables.flows import query
 from tcpwhy.tables.relation import DuckTable
@@ -107,7 +107,7 @@ def _tell_failures(case: Case) -> None:
     if query(db, "SELECT 1 FROM information_schema.tables WHERE table_name = 'judged'"):
         return
     query(db, "CREATE TABLE judged (connection BIGINT, cause VARCHAR, confidence VARCHAR, symptom VARCHAR)")
-    for one in judge_connections(case, assembly, suspicious(db)):
+    for one in judge_connections(case, assembly, can_have_failed(assembly, case.log_events())).judged:
         single = one.causes[0] if len(one.causes) == 1 else ("", "possible" if one.causes else "", None)
         symptom = one.connection.failure.symptom if one.connection.failure else ""
         number = one.connection.number

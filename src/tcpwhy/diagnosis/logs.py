@@ -1,12 +1,15 @@
-"""Failing log lines and failed connections go in; which line speaks of which connection comes out, and which of none."""
+"""Failing log lines and connections go in; which line speaks of which connection comes out, and which of none."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, TypeVar
 
 from tcpwhy.connections.connection import Connection
-from tcpwhy.connections.packet import Endpoint
+from tcpwhy.connections.kinds import Kind
+from tcpwhy.connections.packet import Endpoint, Side
+from tcpwhy.connections.told import Told, request_open_at, waits_for_handshake
 from tcpwhy.diagnosis.finding import Evidence, Unexplained
 from tcpwhy.diagnosis.telling import iso
 from tcpwhy.tables.logs._event import LogEvent
@@ -23,6 +26,17 @@ exceed 75 s; Go's Dialer waits 30 s)."""
 
 TIMEOUTS = ("timeout_connecting", "timeout_reading", "timeout_writing")
 
+OWN_DOING = ("canceled", "closed_locally", "idle_closed")
+"""Said by a program that ended the connection itself, or whose client did: of a connection that did well it is no failure."""
+
+ZONE_STEP_NS = 900_000_000_000
+"""Time zones differ by quarters of an hour (tz database, since 1972): a clock without a zone is right up to a multiple of this."""
+
+Align = Callable[[str, int], int | None]
+
+How = Literal["ports", "port", "address", "time"]
+"""What ties a line: both ends with their ports; one end's own port; the server's or the client's address; the place and the time alone."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tied:
@@ -30,85 +44,245 @@ class Tied:
 
     event: LogEvent
     connections: tuple[Connection, ...]
-    by_ports: bool
-    """By both addresses and ports; else by the server's address and the time."""
+    how: How
+
+    @property
+    def failed(self) -> bool:
+        """Some of them failed."""
+        return any(one.failure is not None for one in self.connections)
 
 
-def tie(events: Sequence[LogEvent], failed: Sequence[Connection], align: Callable[[str, int], int | None]) -> list[Tied]:
-    """Ties each failing line to the failed connection with its addresses and time.
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Moment:
+    """When a line was written, as far as it is known."""
 
-    A line without ports is tied where time and address leave connections that all fit; the report says so. None is forced: a line that
-    fits no failed connection is tied to none.
+    at_ns: int | None
+    """On the common clock."""
+    naive_ns: int | None
+    """Where the zone is not known: true up to a multiple of ZONE_STEP_NS."""
+    precision_ns: int
+
+    def within(self, early_ns: int, late_ns: int) -> bool:
+        """It can lie between these."""
+        if self.at_ns is not None:
+            return early_ns <= self.at_ns + self.precision_ns and self.at_ns <= late_ns
+        if self.naive_ns is not None:
+            return (self.naive_ns + self.precision_ns - early_ns) % ZONE_STEP_NS <= late_ns - early_ns + self.precision_ns
+        return True
+
+
+def tie(events: Iterable[LogEvent], connections: Iterable[Connection], align: Align) -> list[Tied]:
+    """Ties each failing line to the connections that it can speak of, failed ones first.
+
+    A line that names both ends is tied to the connection with these. One that names less is tied to failed connections that all it says
+    fits, or, a timeout, to one that waited when it was written. None is forced: a line that fits none is tied to none.
     """
-    by_ends: dict[frozenset[Endpoint], list[Connection]] = {}
-    by_server: dict[Endpoint, list[Connection]] = {}
-    for connection in failed:
-        for view in connection.views.values():
-            own = by_ends.setdefault(frozenset((view.client, view.server)), [])
-            if connection not in own:
-                own.append(connection)
-            listed = by_server.setdefault(view.server, [])
-            if connection not in listed:
-                listed.append(connection)
+    book = _Book(connections)
     tied = []
     for event in events:
-        if not event.failing:
-            continue
-        time_ns = None if event.time_ns is None else (align(event.source.vantage_point, event.time_ns) or event.time_ns)
-        pairs = [*([(event.local, event.remote)] if event.local and event.remote else []), *event.also]
-        found: list[Connection] = []
-        for local, remote in pairs:
-            ends = frozenset((Endpoint.parse(local), Endpoint.parse(remote)))
-            found += [one for one in by_ends.get(ends, []) if _in_time(one, event, time_ns) and one not in found]
-        if pairs:
-            tied.append(Tied(event, tuple(_nearest(found, time_ns)), True))
-            continue
-        candidates = by_server.get(Endpoint.parse(event.remote), []) if event.remote else []
-        # Without ports only the time tells connections apart: without a time, nothing does.
-        fitting = [one for one in candidates if time_ns is not None and _in_time(one, event, time_ns) and _same_kind(one, event)]
-        tied.append(Tied(event, tuple(fitting), False))
+        if event.failing:
+            time_ns = None if event.time_ns is None else (align(event.source.vantage_point, event.time_ns) or event.time_ns)
+            moment = _Moment(time_ns, None if time_ns is not None else event.naive_time_ns, event.time_precision_ns)
+            how, candidates = book.candidates(event)
+            tied.append(Tied(event, tuple(_fitting(candidates, how, event, moment)), how))
     return tied
 
 
+def named_end(event: LogEvent) -> tuple[Side, Endpoint] | None:
+    """The one end that a line names, and whose it is: towards its client a program is the server, else the client."""
+    towards_client = event.about == "client"
+    if event.local:
+        return "server" if towards_client else "client", Endpoint.parse(event.local)
+    if event.remote:
+        return "client" if towards_client else "server", Endpoint.parse(event.remote)
+    return None
+
+
+class _Book:
+    """Connections by all that a line can name of them."""
+
+    def __init__(self, connections: Iterable[Connection]) -> None:
+        self._by_ends: dict[frozenset[Endpoint], list[Connection]] = {}
+        self._by_ports: dict[frozenset[int], list[Connection]] = {}
+        self._by_client: dict[Endpoint, list[Connection]] = {}
+        self._by_server: dict[Endpoint, list[Connection]] = {}
+        self._by_client_ip: dict[tuple[str, str], list[Connection]] = {}
+        self._by_place: dict[str, list[Connection]] = {}
+        for connection in connections:
+            for place, view in connection.views.items():
+                _enter(self._by_place, place, connection)
+                for client, server in ((view.client, view.server), *view.translated):
+                    _enter(self._by_ends, frozenset((client, server)), connection)
+                    _enter(self._by_ports, frozenset((client.port, server.port)), connection)
+                    _enter(self._by_client, client, connection)
+                    _enter(self._by_server, server, connection)
+                    _enter(self._by_client_ip, (place, client.ip), connection)
+
+    def candidates(self, event: LogEvent) -> tuple[How, list[Connection]]:
+        """By the most that the line names."""
+        pairs = [*([(event.local, event.remote)] if event.local and event.remote else []), *event.also]
+        if pairs:
+            found: list[Connection] = []
+            for local, remote in pairs:
+                ends = frozenset((Endpoint.parse(local), Endpoint.parse(remote)))
+                found += [one for one in self._by_ends.get(ends, []) if one not in found]
+            return "ports", found
+        own_port, other_port = event.ports
+        if own_port is not None and other_port is not None:
+            return "port", self._by_ports.get(frozenset((own_port, other_port)), [])
+        named = named_end(event)
+        if named is not None:
+            side, end = named
+            known = self._by_client if side == "client" else self._by_server
+            return "port" if event.local or side == "client" else "address", known.get(end, [])
+        place = event.source.vantage_point
+        if event.about == "client" and event.client:
+            return "address", [one for one in self._by_client_ip.get((place, event.client), []) if one.is_client_host(place) is not True]
+        if event.about == "upstream":
+            return "time", [one for one in self._by_place.get(place, []) if one.is_client_host(place)]
+        return "time", []
+
+
+_Key = TypeVar("_Key")
+
+
+def _enter(book: dict[_Key, list[Connection]], key: _Key, connection: Connection) -> None:
+    listed = book.setdefault(key, [])
+    if not listed or listed[-1] is not connection:
+        listed.append(connection)
+
+
+def _fitting(candidates: Sequence[Connection], how: How, event: LogEvent, moment: _Moment) -> list[Connection]:
+    by_ports = how in ("ports", "port")
+    if not by_ports and moment.at_ns is None:
+        # Without ports only time and content tell connections apart.
+        candidates = [one for one in candidates if event.asked and _asks(one, event.asked)]
+    fitting = [one for one in candidates if _in_time(one, event, moment) and (how == "ports" or _same_kind(one, event))]
+    failed = [one for one in fitting if one.failure is not None]
+    if not failed:
+        waiting = [one for one in candidates if one.failure is None and _waits(one, event, moment)]
+        failed = waiting or (fitting if how == "ports" else [])
+    if event.asked and len(failed) > 1:
+        failed = [one for one in failed if _asks(one, event.asked)] or failed
+    return _nearest(failed, moment.at_ns) if by_ports else failed
+
+
 def _nearest(connections: list[Connection], time_ns: int | None) -> list[Connection]:
-    """Of several attempts with the same addresses, the one that ended nearest to the line."""
+    """Of several attempts with the same ends, the one that ended nearest to the line; all of them where its time is not known."""
     if len(connections) < 2 or time_ns is None:
-        return connections[:1]
+        return connections
     return [min(connections, key=lambda one: abs(_end_ns(one) - time_ns))]
 
 
 def _end_ns(connection: Connection) -> int:
-    return connection.failure.at_ns if connection.failure else connection.segments[-1].aligned_ns
+    return connection.failure.at_ns if connection.failure else max(connection.segments[-1].aligned_ns, connection.segments[0].aligned_ns)
 
 
-def _in_time(connection: Connection, event: LogEvent, time_ns: int | None) -> bool:
-    if time_ns is None:
-        return True
+def _in_time(connection: Connection, event: LogEvent, moment: _Moment) -> bool:
+    if not connection.segments:
+        return moment.at_ns is None
     end_ns = _end_ns(connection)
     start_ns = connection.segments[0].aligned_ns
     late_ns = LONGEST_TIMEOUT_NS if event.kind in TIMEOUTS else AFTER_NS
-    early_ns = start_ns if event.kind in TIMEOUTS else end_ns
-    return early_ns - BEFORE_NS <= time_ns + event.time_precision_ns and time_ns <= max(end_ns, start_ns) + late_ns
+    early_ns = start_ns if event.kind in TIMEOUTS or connection.failure is None else end_ns
+    return moment.within(early_ns - BEFORE_NS, max(end_ns, start_ns) + late_ns)
+
+
+def _waits(connection: Connection, event: LogEvent, moment: _Moment) -> bool:
+    """True for a connection that had neither failed nor been answered when the line says that its client gave up."""
+    if event.kind not in TIMEOUTS or not connection.segments or moment.at_ns is None or event.about == "client":
+        return False
+    if not moment.within(connection.segments[0].aligned_ns, connection.segments[-1].aligned_ns + LONGEST_TIMEOUT_NS):
+        return False
+    latest_ns = moment.at_ns + moment.precision_ns
+    if event.kind == "timeout_connecting":
+        return waits_for_handshake(connection, latest_ns)
+    return event.kind == "timeout_reading" and request_open_at(connection, latest_ns) is not None
 
 
 def _same_kind(connection: Connection, event: LogEvent) -> bool:
+    """What the line says can have happened to this connection, by its packets."""
     if connection.failure is None:
         return False
-    if event.kind in ("timeout_connecting", "refused", "unreachable"):
-        return connection.failure.kind.in_handshake
+    if event.kind == "refused":
+        return connection.failure.kind in (Kind.REFUSED, Kind.PROHIBITED, Kind.HALF_OPEN)
+    if event.kind in ("timeout_connecting", "unreachable"):
+        return connection.failure.kind.in_handshake and connection.failure.kind is not Kind.REFUSED
     if event.kind in ("reset", "broken_pipe"):
-        return bool(connection.resets)
+        return bool(connection.resets) and not connection.failure.kind.in_handshake
+    if event.kind in ("eof", "idle_closed"):
+        speaker = speaker_of(connection, event)
+        return any(segment.is_fin and segment.sender != speaker for segment in connection.segments)
+    if event.kind in ("timeout_reading", "timeout_writing", "ended"):
+        return not connection.failure.kind.in_handshake
     return True
 
 
-def log_evidence(tied: Tied, align: Callable[[str, int], int | None], shared: int) -> Evidence:
+def _asks(connection: Connection, path: str) -> bool:
+    """Its client asks for this path, as far as captures hold what it says."""
+    asked = f" {path}".encode()
+    return any(segment.sender == "client" and asked in segment.packet.payload[: len(asked) + 400] for segment in connection.segments)
+
+
+def speaker_of(connection: Connection, event: LogEvent) -> Side | None:
+    """The end whose program wrote the line."""
+    own_port, _ = event.ports
+    own = None if event.local is None else Endpoint.parse(event.local)
+    for view in connection.views.values():
+        for client, server in ((view.client, view.server), *view.translated):
+            if own == client or (own_port is not None and own_port == client.port != server.port):
+                return "client"
+            if own == server or (own_port is not None and own_port == server.port != client.port):
+                return "server"
+    return None if event.about is None else "client" if event.about == "upstream" else "server"
+
+
+def set_told(connections: Iterable[Connection], tied: Iterable[Tied], align: Align) -> None:
+    """Gives each connection the lines that can speak of it."""
+    for connection in connections:
+        connection.told = []
+    for line in tied:
+        event = line.event
+        aligned = None if event.time_ns is None else align(event.source.vantage_point, event.time_ns)
+        for connection in line.connections:
+            connection.told.append(
+                Told(
+                    kind=event.kind,
+                    failing=event.failing,
+                    speaker=speaker_of(connection, event),
+                    about=event.about,
+                    message=event.message,
+                    vantage_point=event.source.vantage_point,
+                    file=event.source.file,
+                    line=event.source.line,
+                    time_ns=event.time_ns,
+                    aligned_ns=event.time_ns if aligned is None else aligned,
+                    precision_ns=event.time_precision_ns,
+                    waited_ns=event.waited_ns,
+                    by_ports=line.how == "ports",
+                    alone=len(line.connections) == 1,
+                )
+            )
+
+
+_PRINTED: dict[How, tuple[str, str]] = {
+    "ports": ("", "ports"),
+    "port": ("one end printed", "port and time"),
+    "address": ("no port printed", "time and address"),
+    "time": ("no address printed", "time and what it says"),
+}
+"""By what ties a line: what it prints, and what it is tied by."""
+
+
+def log_evidence(tied: Tied, align: Align, shared: int) -> Evidence:
     """A line as evidence of a finding; `shared` connections of the finding fit it."""
     event = tied.event
     aligned = None if event.time_ns is None else align(event.source.vantage_point, event.time_ns)
-    how = "" if tied.by_ports else (
-        " (no port printed: tied by time and address)" if shared == 1
-        else f" (no port printed: by time and address it is one of {shared} connections)"
-    )  # fmt: skip
+    what, by = _PRINTED[tied.how]
+    if tied.how == "port" and any(event.ports):
+        what, by = "hosts printed by name", "ports"
+    how = f"tied by {by}" if shared == 1 else f"by {by} it is one of {shared} connections"
+    note = "" if tied.how == "ports" and shared == 1 else f" ({what}: {how})" if what else f" ({how})"
     return Evidence(
         kind="log",
         vantage_point=event.source.vantage_point,
@@ -116,18 +290,24 @@ def log_evidence(tied: Tied, align: Callable[[str, int], int | None], shared: in
         line=event.source.line,
         time=None if event.time_ns is None else iso(event.time_ns),
         aligned_time=None if aligned is None else iso(aligned),
-        text=event.message + how,
+        text=event.message + note,
     )
+
+
+def is_unexplained(tied: Tied) -> bool:
+    """No failed connection explains the line, and it is not the end of one that did well, which its program or its client chose."""
+    return not tied.failed and not (tied.connections and tied.event.kind in OWN_DOING)
 
 
 def untied(tied: Tied) -> Unexplained:
     """A failing line that no failed connection explains."""
     event = tied.event
     time = None if event.time_ns is None else iso(event.time_ns)
+    why = "in the captures this connection shows no failure" if tied.connections else "no failed connection in the captures fits this line"
     return Unexplained(
-        client=event.local,
-        server=event.remote,
+        client=event.remote if event.about == "client" else event.local,
+        server=event.local if event.about == "client" else event.remote,
         first=time,
         last=time,
-        symptom=f"{event.source.file}:{event.source.line}: {event.message} (no failed connection in the captures fits this line)",
+        symptom=f"{event.source.file}:{event.source.line}: {event.message} ({why})",
     )

@@ -62,7 +62,7 @@ def tie_reports(connections: Iterable[Connection], events: Sequence[LogEvent]) -
     """The lines that speak of connections which failed by their report."""
     reported = [one for one in connections if one.failure is not None and one.failure.kind is Kind.REPORTED]
     return [
-        Tied(event, (one,), True)
+        Tied(event, (one,), "address")
         for event in events
         for one in reported
         if event.remote is not None and Endpoint.parse(event.remote) == one.server and _exchange(one, event) is not None

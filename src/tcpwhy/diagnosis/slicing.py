@@ -10,8 +10,9 @@ from tcpwhy import _core
 from tcpwhy.connections.connection import Segment
 from tcpwhy.connections.packet import Packet
 from tcpwhy.connections.selecting import HINT, numbers_of, parse_connection
-from tcpwhy.diagnosis.diagnose import judge_connections, parse_time
+from tcpwhy.diagnosis.diagnose import judge_connections
 from tcpwhy.diagnosis.drawing import comment
+from tcpwhy.diagnosis.scope import parse_time
 from tcpwhy.evidence import EvidenceError
 from tcpwhy.tables.flows import query
 
@@ -65,7 +66,7 @@ def extract(case: Case, connection: str, path: Path) -> int:
 def _comments(case: Case, numbers: list[int]) -> dict[tuple[str, int, int], str]:
     """By vantage point, file number and frame: what a finding says of the packet."""
     notes: dict[tuple[str, int, int], str] = {}
-    for one in judge_connections(case, case.assembly(), numbers):
+    for one in judge_connections(case, case.assembly(), numbers).judged:
         for cause, confidence, verdict in one.causes:
             for shown in verdict.exhibits:
                 segment: Segment | None = shown.segment

@@ -63,6 +63,8 @@ class Evidence:
     places: list[tuple[Path, str]] = dataclasses.field(default_factory=list)
     """Folders and the names they are shown by; an unpacked archive's folder is shown as the archive."""
     temporary: list[Path] = dataclasses.field(default_factory=list)
+    given_logs: list[Path] = dataclasses.field(default_factory=list)
+    """Logs that were named by themselves: `--log`."""
 
     def shown(self, path: Path) -> str:
         """A path as reports print it: relative to the case.
@@ -142,6 +144,7 @@ def open_evidence(
         evidence.root = root
         evidence.places = gathering.places
         evidence.temporary = gathering.temporary
+        evidence.given_logs = gathering.given_logs
         undo.pop_all()
     return evidence
 

@@ -43,6 +43,7 @@ class Gathering:
         self._budget = budget
         self._loose_captures: list[Path] = []
         self._loose_logs: list[Path] = []
+        self.given_logs: list[Path] = []
         self._loose_tables: list[tuple[Path, str]] = []
         self._unknown: dict[str, int] = {}
         self._seen_folders: set[tuple[int, int]] = set()
@@ -93,6 +94,7 @@ class Gathering:
             with path.open("rb") as stream:
                 if text_kind(stream.read(8192), "any.log") == "unknown":
                     raise EvidenceError(argument, "is binary, expected a log in text")
+        self.given_logs.append(path)
         if name is None:
             self._loose_logs.append(path)
         elif path not in self._point(name).logs:

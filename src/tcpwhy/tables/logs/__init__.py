@@ -224,6 +224,9 @@ class _File:
                 client=parsed.client,
                 about=parsed.about,
                 also=parsed.also,
+                ports=parsed.ports,
+                asked=parsed.asked,
+                waited_ns=parsed.waited_ns,
                 message=parsed.message[:LONGEST_MESSAGE],
             )
         )

@@ -21,18 +21,21 @@ What = Literal[
     "unreachable",
     "canceled",
     "idle_closed",
+    "ended",
     "unexpected_answer",
     "other",
 ]
 """What happened to the connection, from the point of view of the program that writes the log.
 
 `closed_locally` is a consequence: the program itself had closed. `eof` is a FIN where more was expected.
-`idle_closed` is the other end's FIN on a connection that waited for its next request. `unexpected_answer` is an HTTP status that
-the caller did not expect: TCP was well. `canceled`: who had
-asked went away.
+`idle_closed` is the other end's FIN on a connection that waited for its next request. `ended`: the other end closed or reset, and the
+line does not tell which. `unexpected_answer` is an HTTP status that the caller did not expect: TCP was well. `canceled`: who had asked
+went away.
 """
 
 About = Literal["upstream", "client"]
+
+Ports = tuple[int | None, int | None]
 
 SECOND_NS = 1_000_000_000
 
@@ -60,6 +63,12 @@ class ParsedLine:
     """Further pairs (local, remote) that the line names, of which it does not say that they failed."""
     key: str | None = None
     """Lines of one file with the same key speak of the same session."""
+    ports: Ports = (None, None)
+    """The ports of `local` and `remote` where the line names their hosts by name only."""
+    asked: str | None = None
+    """The path of the request, where the line has it as it was sent on the connection that it speaks of."""
+    waited_ns: int | None = None
+    """How long the program had waited when it gave up or was told, where the line says so."""
     naive_time_ns: int | None = None
     """The wall clock that the line shows, as nanoseconds since 1970 as if it were UTC."""
     time_precision_ns: int = SECOND_NS
@@ -88,6 +97,9 @@ class LogEvent:
     client: str | None
     about: About | None
     also: tuple[tuple[str, str], ...]
+    ports: Ports
+    asked: str | None
+    waited_ns: int | None
     message: str
     """As it stands in the log, control characters and all, at most LONGEST_MESSAGE characters."""
 
@@ -122,3 +134,21 @@ def endpoint(text: str) -> str | None:
     if found is None:
         return None
     return f"[{found}]:{int(port)}" if ":" in found else f"{found}:{int(port)}"
+
+
+def ports_of(local: str, remote: str) -> Ports:
+    """The ports of two ends that are written as `name:port`; None where one has none."""
+    return _port_of(local), _port_of(remote)
+
+
+def _port_of(text: str) -> int | None:
+    host, colon, port = text.rpartition(":")
+    return int(port) if colon and host and _DIGITS.fullmatch(port) and 0 < int(port) < 65536 else None
+
+
+def seconds_ns(text: str) -> int | None:
+    """Seconds with at most nine decimals (`1.5`, `60`) as nanoseconds; None for anything else."""
+    whole, _, part = text.partition(".")
+    if not (whole.isascii() and whole.isdigit() and len(whole) <= 9) or (part and not (part.isascii() and part.isdigit())):
+        return None
+    return int(whole) * SECOND_NS + int((part + "0" * 9)[:9])
