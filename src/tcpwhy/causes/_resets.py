@@ -226,6 +226,9 @@ def unsent(connection: Connection, reset: Segment) -> Unsent | None:
     if not passed:
         return None
     missing = passed[-1]
+    # Equal RSTs of a storm cannot be told apart: one of them that passed there may be this one.
+    if any((one.sender, one.flags, one.seq, one.ip_id) == _name(reset) and one.seen_at(missing) for one in connection.resets):
+        return None
     topology = connection.topology
     before = before_at(connection, first, reset, other_side(reset.sender)) if first in reset.sightings else []
     occasions = [one for one in before if reset.flags & ACK or one.ack == reset.seq] or before
@@ -241,6 +244,10 @@ def unsent(connection: Connection, reset: Segment) -> Unsent | None:
     elif is_unprompted(connection, reset, first):
         doubt = "it came after a long silence, without occasion: a device that forgets idle connections ends them so"
     return Unsent(reset, first, missing, occasions[-1] if occasions else None, doubt)
+
+
+def _name(reset: Segment) -> tuple[Side, int, int, int]:
+    return reset.sender, reset.flags, reset.seq, reset.ip_id
 
 
 def is_unprompted(connection: Connection, reset: Segment, place: str) -> bool:
