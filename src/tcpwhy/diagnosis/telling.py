@@ -73,13 +73,17 @@ def reference(connection: Connection) -> ConnectionReference:
 
 
 def tell(judged: Sequence[Judged], causes: Sequence[CauseFile], align: Align) -> list[tuple[Finding, list[Judged]]]:
-    """Findings in the order of the contract (confidence, number of connections, cause, place), each with its connections."""
+    """Findings in the order of the contract (confidence, number of connections, cause, place), each with its connections.
+
+    What is only possible is told once for each place that the packets left: with nobody behind it, the addresses that they went to
+    are no places, and a scan of a thousand ports would be a thousand findings.
+    """
     groups: dict[tuple[str, Confidence, tuple[str, ...]], list[tuple[Judged, Found | Open]]] = {}
     for one in judged:
         for cause, confidence, verdict in one.causes:
             where = verdict.where
-            key = (cause, confidence, () if where is None else (where,) if isinstance(where, str) else where)
-            groups.setdefault(key, []).append((one, verdict))
+            place = () if where is None else (where,) if isinstance(where, str) else where
+            groups.setdefault((cause, confidence, place[:1] if confidence == "possible" else place), []).append((one, verdict))
     files = {cause.id: cause for cause in causes}
     told = [
         (_finding(cause, confidence, group, files.get(cause), align), [one for one, _ in group])
@@ -102,7 +106,7 @@ def _finding(cause: str, confidence: Confidence, group: list[tuple[Judged, Found
         if exhibits and len(exhibits) + len(own) > EVIDENCE_PER_FINDING:
             break
         exhibits += [shown for shown in own if shown not in exhibits]
-    where = verdict.where
+    where = verdict.where if len({answer.where for _, answer in group}) == 1 else None
     others = len(group) - 1
     if isinstance(verdict, Found):
         title = verdict.statement + (f", and so for {others} more" if others else "")
