@@ -72,9 +72,9 @@ def _seconds(stall: Stall) -> str:
 
 
 def _reset(connection: Connection) -> Failure | None:
-    if not connection.resets:
+    reset = next((one for one in connection.resets if not _is_in_syn_sent(connection, one)), None)
+    if reset is None:
         return None
-    reset = connection.resets[0]
     progress = progress_of(connection.segments, until=reset)
     evidence: list[Segment] = []
     symptom = ""
@@ -96,6 +96,16 @@ def _reset(connection: Connection) -> Failure | None:
     if not symptom:
         return None
     return Failure(Kind.RESET, symptom, (*evidence, reset), reset.aligned_ns)
+
+
+def _is_in_syn_sent(connection: Connection, reset: Segment) -> bool:
+    """The client refuses an ACK that it did not ask for while it waits for the SYN-ACK: that ends what the ACK is of, not this connection.
+
+    RFC 9293 section 3.10.7.3: <SEQ=SEG.ACK><CTL=RST>, and the attempt goes on.
+    """
+    if reset.sender != "client" or reset.flags & ACK or not connection.syns or not connection.syn_acks:
+        return False
+    return reset.aligned_ns < connection.syn_acks[0].aligned_ns
 
 
 def _goes_on(connection: Connection, reset: Segment) -> Segment | None:
