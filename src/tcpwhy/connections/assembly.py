@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import duckdb
 from tcpwhy import _core
 from tcpwhy.connections.clocks import ClockFit, Link, align_clocks, handshake_links, packet_links, timestamp_link
 from tcpwhy.connections.connection import FRAMES_PER_FLOW, SIDES, Connection, IcmpError, View
+from tcpwhy.connections.link_loss import LinkLoss, measure_links
 from tcpwhy.connections.packet import Endpoint, Packet, Side, Sighting, packets_from_rows
 from tcpwhy.connections.segments import match_segments
 from tcpwhy.connections.topology import Passages, Topology, learn, learn_passages, server_ttls
@@ -88,6 +90,13 @@ class Assembly:
         built = {number: self._build(number, own) for number, own in sorted(members.items())}
         self._relate(built)
         return built
+
+    @functools.cached_property
+    def measured_links(self) -> list[LinkLoss]:
+        """What is lost between neighbouring vantage points, by columns alone; clocks are aligned on the way."""
+        if not self.clocks:
+            self.connections(())
+        return measure_links(self.db, self.topology)
 
     def _fetch(self, numbers: Sequence[int]) -> list[tuple[int, _FlowPackets]]:
         want(self.db, numbers)
@@ -226,10 +235,14 @@ class Assembly:
         fit = self.clocks.get(place)
         return time_ns - fit.offset_ns(time_ns) if fit else time_ns
 
+    @property
+    def offsets_ns(self) -> dict[str, int]:
+        """By vantage point with an aligned clock: how far it was ahead of the common one, on average."""
+        return {name: fit.mean_offset_ns for name, fit in self.clocks.items()}
+
     def _learn_passages(self) -> Passages:
         windows = {index.name: self._window(index) for index in self.indexes}
-        offsets = {name: fit.mean_offset_ns for name, fit in self.clocks.items()}
-        return learn_passages(self.db, self.names, windows, offsets)
+        return learn_passages(self.db, self.names, windows, self.offsets_ns)
 
     def _windows(self, index: VantageIndex) -> tuple[tuple[int, int], ...]:
         """When each file of a capture began and ended, aligned."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tcpwhy.connections.failure import Failure
     from tcpwhy.connections.told import Told
     from tcpwhy.connections.topology import Topology
+    from tcpwhy.connections.traffic import Traffic
     from tcpwhy.tables.host import HostTables
 
 
@@ -123,6 +124,13 @@ class IcmpError:
         return self.is_unreachable or self.packet.icmp_type == (3 if ":" in self.packet.source.ip else 11)
 
     @property
+    def is_too_big(self) -> bool:
+        """Fragmentation needed (RFC 1191 section 4), packet too big (RFC 4443 section 3.2)."""
+        if ":" in self.packet.source.ip:
+            return self.packet.icmp_type == 2
+        return self.packet.icmp_type == 3 and self.packet.icmp_code == 4
+
+    @property
     def is_unreachable(self) -> bool:
         """Destination unreachable, fragmentation needed left out."""
         if ":" in self.packet.source.ip:
@@ -222,6 +230,8 @@ class Connection:
     """Attempts with the same addresses before this one, the latest first."""
     later: list[Connection] = dataclasses.field(default_factory=list)
     failure: Failure | None = None
+    traffic: Traffic | None = None
+    """What else passed the places that saw it, set before its failure is told."""
     told: list[Told] = dataclasses.field(default_factory=list)
     """Lines of logs that speak of it, set before its failure is told and its causes are asked."""
     hosts: Mapping[str, HostTables] = dataclasses.field(default_factory=dict)

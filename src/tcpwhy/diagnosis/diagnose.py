@@ -11,7 +11,9 @@ from tcpwhy.causes import ALL_IDS, CauseFile, catalogue
 from tcpwhy.connections.assembly import Assembly
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import SLOW_NS, Kind, find_failure
+from tcpwhy.connections.link_loss import verified
 from tcpwhy.connections.told import failure_by_log
+from tcpwhy.connections.traffic import Traffic
 from tcpwhy.connections.triage import want, with_other_attempts
 from tcpwhy.diagnosis.drawing import draw
 from tcpwhy.diagnosis.finding import Finding, Report, Totals, Unexplained
@@ -112,12 +114,18 @@ def judge_connections(case: Case, assembly: Assembly, numbers: Sequence[int], sl
     `slow_ns`: what held a connection up for so long is a failure.
     """
     db = assembly.db
-    built = assembly.connections(with_other_attempts(db, list(numbers)))
+    # A lossy link is measured by all that seem to have lost packets there, also by those that are not looked at.
+    crossing = {number for link in assembly.measured_links if link.is_lossy for number in link.connections}
+    built = assembly.connections(with_other_attempts(db, sorted(crossing.union(numbers))))
+    links = [verified(link, built.values()) if link.is_lossy else link for link in assembly.measured_links]
+    traffic = Traffic(db, assembly.names, assembly.offsets_ns, links)
     answers = {assembly.names[vantage] for (vantage,) in query(db, "SELECT vantage FROM flow WHERE server_syn_acks > 0 GROUP BY vantage")}
     hosts = case.hosts()
     for connection in built.values():
         connection.hosts = hosts
-        connection.failure = find_failure(connection, answers_seen=any(place in answers for place in connection.places), slow_ns=slow_ns)
+        connection.traffic = traffic
+        answers_seen = any(place in answers for place in connection.places)
+        connection.failure = find_failure(connection, answers_seen=answers_seen, slow_ns=slow_ns) or traffic.lossy(connection)
     tied = tell_logs(case, assembly, list(built.values()))
     causes = catalogue()
     suspected = suspected_causes(assembly, causes, list(built))

@@ -92,4 +92,5 @@ def can_have_failed(assembly: Assembly, events: Sequence[LogEvent], slow_ns: int
     numbers.update(numbers_of_reports(assembly.db, unexpected_answers(events)))
     numbers.update(named_by(assembly, events))
     numbers.update(waiting_for(assembly, events))
+    numbers.update(number for link in assembly.measured_links if link.is_lossy for number in link.connections)
     return sorted(numbers)

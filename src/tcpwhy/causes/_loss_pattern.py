@@ -1,0 +1,161 @@
+"""Data that waited for lost packets goes in; how these were spread, and which causes lose packets otherwise, come out."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+
+from tcpwhy.causes._claims import most_claims
+from tcpwhy.causes._lost import Wait
+from tcpwhy.connections.connection import Connection, Segment
+from tcpwhy.connections.failure import Kind
+from tcpwhy.connections.link_loss import BY_CHANCE, Rate, is_by_size
+from tcpwhy.connections.losses import Crossing, crossings
+from tcpwhy.connections.packet import Side, other_side, seq_before
+
+IDLE_NS = 10_000_000_000
+"""After such a silence a device on the way may have forgotten the connection (idle-timeout)."""
+
+
+class Pattern(enum.Enum):
+    """How losses are spread over the connection, and over the others."""
+
+    MIXED = "Between those that were lost, others came through."
+    GAP = "For that time nothing came through; then the link carried packets again."
+    ALL_DIED = "From then on nothing came through any more, of this connection and of all others."
+    ONE_DIED = (
+        "From then on nothing of this connection came through any more in that direction, which a device that drops it on purpose does too."
+    )
+
+
+def pattern_of(connection: Connection, wait: Wait) -> Pattern:
+    """How the losses of the wait are spread."""
+    crossing = wait.crossing
+    begin_ns, end_ns = _span(crossing, wait)
+    if any(begin_ns < one.aligned_ns < end_ns for one in crossing.passed):
+        return Pattern.MIXED
+    traffic = connection.traffic
+    others = 0 if traffic is None else traffic.others(connection, crossing.far, crossing.side, begin_ns, end_ns)
+    if others and traffic is not None and traffic.rate_of(crossing).share ** len(wait.lost) >= BY_CHANCE:
+        return Pattern.MIXED
+    if wait.stall.ended:
+        return Pattern.GAP
+    silence_ns = max((later - earlier for earlier, later in itertools.pairwise(_times_until(connection, begin_ns))), default=0)
+    if others or silence_ns >= IDLE_NS:
+        return Pattern.ONE_DIED
+    if _is_dead_both_ways(connection, crossing, begin_ns):
+        return Pattern.ALL_DIED
+    begun = 0 if traffic is None else traffic.others(connection, crossing.near, crossing.side, begin_ns, end_ns, what="syn")
+    return Pattern.ALL_DIED if begun and crossing.side == "client" else Pattern.ONE_DIED
+
+
+def _span(crossing: Crossing, wait: Wait) -> tuple[int, int]:
+    """From the first loss of the wait to its end."""
+    lost = [one.segment.aligned_ns for one in crossing.missing if one.segment.aligned_ns >= wait.stall.start_ns]
+    begin_ns = min([*lost, wait.lost[0].segment.aligned_ns])
+    return begin_ns, max([wait.stall.end_ns, *lost]) if not wait.stall.ended else wait.lost[-1].segment.aligned_ns
+
+
+def _times_until(connection: Connection, until_ns: int) -> list[int]:
+    return [segment.aligned_ns for segment in connection.segments if segment.aligned_ns <= until_ns]
+
+
+def _is_dead_both_ways(connection: Connection, crossing: Crossing, since_ns: int) -> bool:
+    """True where the other direction lost packets on the same link from then on too, and nothing of it passed."""
+    for back in crossings(connection):
+        if back.side != crossing.side and back.near == crossing.far and back.far == crossing.near and back.doubt is None:
+            lost = any(one.segment.aligned_ns >= since_ns for one in back.missing)
+            return lost and not any(one.aligned_ns > since_ns for one in back.passed)
+    return False
+
+
+def rates_told(connection: Connection, crossing: Crossing) -> str:
+    """Both directions' rates on the link: of all connections where it could be measured, else of this one."""
+    near, far = crossing.between
+    link = connection.traffic.link_of(crossing) if connection.traffic is not None else None
+    own: dict[Side, Rate] = {one.side: Rate(one.lost, one.sent) for one in crossings(connection) if {one.near, one.far} == {near, far}}
+    rates = own if link is None or not link.rates[crossing.side].lost else link.rates
+    whose = "this connection's" if rates is own else "all connections'"
+    there, back = rates[crossing.side], rates.get(other_side(crossing.side), Rate(0, 0))
+    return f"Of {whose} packets {there} were lost from {near} to {far}, and {back} the other way."
+
+
+def signs(connection: Connection) -> str:
+    """What speaks for loss in what was captured, as a clause; empty where nothing does."""
+    failure = connection.failure
+    repeated = [one for one in connection.segments if one.retransmits is not None and not one.is_reset]
+    if repeated:
+        return f"{len(repeated)} of its segments were repeated"
+    if any(one.packet.sack for one in connection.segments if not one.flags & 2):
+        return "a receiver says that it lacks data before what it got"
+    if any(_has_hole(connection, side) for side in ("client", "server")):
+        return "bytes are missing before others that came"
+    if failure is not None and failure.kind is Kind.SILENT:
+        return "what was sent drew nothing"
+    waiting = failure is not None and failure.kind is Kind.GAVE_UP and not any(_speaks(connection, one) for one in connection.segments)
+    if waiting and not connection.is_server_host(connection.places[-1]):
+        return "the answer may have been sent, and lost on the way each time"
+    return ""
+
+
+def _speaks(connection: Connection, segment: Segment) -> bool:
+    failure = connection.failure
+    return (
+        segment.sender == "server" and bool(segment.length) and failure is not None and segment.aligned_ns >= failure.segments[0].aligned_ns
+    )
+
+
+def _has_hole(connection: Connection, side: str) -> bool:
+    """Data that came although the bytes right before it had not."""
+    end: int | None = None
+    for segment in connection.segments:
+        if segment.sender == side and segment.length and not segment.is_reset:
+            if end is not None and seq_before(end, segment.seq):
+                return True
+            end = segment.seq_end if end is None or seq_before(end, segment.seq_end) else end
+    return False
+
+
+def excluded(connection: Connection, wait: Wait, pattern: Pattern) -> dict[str, str]:
+    """The causes that the spread of the losses contradicts, and why."""
+    crossing, failure = wait.crossing, connection.failure
+    near, far = crossing.between
+    lost = f"what was waited for was seen at {near} and lost before {far}"
+    spread = (
+        "others of its packets passed between those that were lost" if pattern is Pattern.MIXED else "nothing passed the link at that time"
+    )
+    found = {
+        "idle-timeout": f"{spread}: no device forgot this connection",
+        "mid-connection-rehash": f"{spread}, and other connections' packets reach {far}",
+        "asymmetric-drop": f"{spread}, whatever the state of a firewall",
+        "keepalive-race": lost,
+        "reset-with-unread-data": lost,
+        "slow-server": f"{lost}: the program did not have it",
+        "accept-queue-overflow": lost,
+        "stale-connection": lost,
+        "timestamp-rejected": lost,
+        "peer-vanished": f"{lost}, and {far} went on capturing",
+    }
+    if len(most_claims(connection)) < 2:
+        found["arp-conflict"] = "no two hosts are seen to claim the address by ARP"
+    if not any(not one.packet.window and not one.is_reset for one in connection.segments):
+        found["zero-window"] = "no window was closed"
+    if not is_by_size(crossing, _general_rate(connection, crossing)):
+        found["mtu-blackhole"] = _sizes_told(crossing)
+    if failure is None or failure.kind is not Kind.RESET or connection.resets[0].seen_at(_home(connection, connection.resets[0].sender)):
+        found["injected-reset"] = "what was lost came before any RST"
+    return found
+
+
+def _general_rate(connection: Connection, crossing: Crossing) -> Rate:
+    return connection.traffic.rate_of(crossing) if connection.traffic is not None else Rate(0, 0)
+
+
+def _home(connection: Connection, side: Side) -> str:
+    return connection.places[0] if side == "client" else connection.places[-1]
+
+
+def _sizes_told(crossing: Crossing) -> str:
+    if crossing.smallest_lost <= crossing.largest_passed:
+        return f"packets with {crossing.smallest_lost} bytes of payload were lost, and others with {crossing.largest_passed} passed"
+    return "packets of any size are lost on that link"

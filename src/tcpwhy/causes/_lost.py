@@ -1,0 +1,115 @@
+"""A failed connection goes in; which of its data waited, and what became of each time that it was sent, come out."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+
+from tcpwhy.connections.connection import Connection, Segment
+from tcpwhy.connections.failure import Kind
+from tcpwhy.connections.losses import Crossing, crossings
+from tcpwhy.connections.packet import ACK, Side, other_side
+from tcpwhy.connections.stalls import Stall, StallKind, stalls
+
+WAITED_NS = 1_000_000_000
+"""Shorter than this, waiting for what was lost ends no connection: programs wait for seconds."""
+
+PART = 0.5
+"""Part of the time that somebody waited for which lost packets must account, to be why."""
+
+
+class End(enum.Enum):
+    """What became of data that was sent, or of the answer to it."""
+
+    LOST = "it was lost on the way"
+    ANSWER_LOST = "it arrived, and what was sent back was lost"
+    ARRIVED = "it arrived, and what was sent back did too"
+    UNANSWERED = "it arrived, and nothing was sent back"
+    UNKNOWN = "no capture tells"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Attempt:
+    """One time that the data was sent."""
+
+    segment: Segment
+    end: End
+    crossing: Crossing | None
+    """Where it, or what answered it, was lost."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wait:
+    """Data that waited, and each time that it was sent."""
+
+    stall: Stall
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def lost(self) -> tuple[Attempt, ...]:
+        """Those that came to nothing because something was lost."""
+        return tuple(one for one in self.attempts if one.end in (End.LOST, End.ANSWER_LOST))
+
+    @property
+    def crossing(self) -> Crossing:
+        """Where most of them were lost."""
+        places = [one.crossing for one in self.lost if one.crossing is not None]
+        return max(places, key=places.count)
+
+    @property
+    def is_explained(self) -> bool:
+        """Something was lost each time, as far as can be told; the last time may be the one that came through."""
+        waited = self.attempts[:-1] if self.stall.ended and len(self.attempts) > 1 else self.attempts
+        ends = {one.end for one in waited}
+        return bool(self.lost) and ends <= {End.LOST, End.ANSWER_LOST, End.UNKNOWN} and 2 * len(self.lost) >= len(waited)
+
+
+def waits(connection: Connection) -> tuple[Wait, ...]:
+    """The times in which a failed connection's data was sent again and again, the longest first; none with a closed window."""
+    failure = connection.failure
+    if failure is None:
+        return ()
+    found = []
+    for stall in stalls(connection):
+        if stall.kind is StallKind.WINDOW or (failure.kind is not Kind.STALLED and stall.start_ns > failure.at_ns):
+            continue
+        found.append(Wait(stall, _attempts(connection, stall)))
+    return tuple(sorted((one for one in found if one.attempts), key=lambda one: -one.stall.length_ns))
+
+
+def _attempts(connection: Connection, stall: Stall) -> tuple[Attempt, ...]:
+    sent = [one for one in stall.segments if one.sender == stall.side and (one.length or one.opens or one.is_syn_ack)]
+    ends = [one.aligned_ns for one in sent[1:]] + [max(stall.end_ns, sent[-1].aligned_ns) + 1] if sent else []
+    return tuple(_attempt(connection, stall.side, one, until) for one, until in zip(sent, ends, strict=True))
+
+
+def _attempt(connection: Connection, side: Side, segment: Segment, until_ns: int) -> Attempt:
+    own = [crossing for crossing in crossings(connection) if crossing.side == side]
+    back = [crossing for crossing in crossings(connection) if crossing.side != side]
+    for crossing in own:
+        if any(one.segment is segment for one in crossing.missing):
+            return Attempt(segment, End.UNKNOWN if crossing.doubt else End.LOST, crossing)
+    if not own or not all(any(one is segment for one in crossing.passed) for crossing in own if segment.seen_at(crossing.near)):
+        return Attempt(segment, End.UNKNOWN, None)
+    answers = [one for one in connection.segments if one.sender == other_side(side) and one.flags & ACK
+               and segment.aligned_ns <= one.aligned_ns < until_ns]  # fmt: skip
+    for crossing in back:
+        if any(one.segment in answers for one in crossing.missing):
+            return Attempt(segment, End.UNKNOWN if crossing.doubt else End.ANSWER_LOST, crossing)
+    return Attempt(segment, End.ARRIVED if answers else End.UNANSWERED, None)
+
+
+def waited_in_vain(connection: Connection, found: Sequence[Wait]) -> bool:
+    """True where the waits account for the failure: it is itself such a wait, or somebody gave up who had waited mostly for these."""
+    failure = connection.failure
+    if failure is None or not found:
+        return False
+    if failure.kind in (Kind.STALLED, Kind.SILENT, Kind.LOSSY):
+        return True
+    began_ns = failure.segments[0].aligned_ns if failure.kind is Kind.GAVE_UP and failure.segments else found[0].stall.start_ns
+    waited = [min(one.stall.end_ns, failure.at_ns) - max(one.stall.start_ns, began_ns) for one in found]
+    # What still waits when the end comes has waited since it was last sent, too.
+    open_ns = [failure.at_ns - max(one.stall.start_ns, began_ns) for one in found if not one.stall.ended]
+    longest = max([*waited, *open_ns])
+    return longest >= WAITED_NS and longest >= PART * (failure.at_ns - began_ns)
