@@ -41,6 +41,7 @@ PROBES = {
     "nat": "iptables-nft -t nat -A OUTPUT -p tcp -j REDIRECT --to-ports 1",
     "nft-nat": "nft 'table ip p { chain c { type nat hook output priority -100; meta skuid 1337 return; tcp dport 1 redirect to :1; }; }'",
     "nft-fib": "nft 'table ip q { chain c { type filter hook prerouting priority 0; fib saddr . iif oif missing drop; }; }'",
+    "tun": "ip tuntap add dev p5 mode tun",
     "hash-seed": "test -e /proc/sys/net/ipv4/fib_multipath_hash_seed",
 }
 PROGRAMS = ("ip", "tcpdump", "tshark", "nginx", "ss", "nstat", "nsenter", "ethtool", "editcap")
