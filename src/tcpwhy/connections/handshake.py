@@ -112,6 +112,8 @@ def _refused_and_tried_again(connection: Connection, resets: Sequence[Segment]) 
     if not resets or not any(syn.aligned_ns > resets[0].aligned_ns for syn in syns) or not _given_up(connection, syns):
         return None
     symptom = "each SYN-ACK was answered with a RST in the client's name, and the client went on with its SYN"
+    if not connection.syn_acks:
+        symptom = "the client's SYN was answered with the numbers of another connection, and the client refused that with RST"
     for place, view in connection.views.items():
         asked = {one.packet.destination for one in view.sent_by("client") if one.packet.flags & SYN}
         for answer in view.sent_by("server"):
