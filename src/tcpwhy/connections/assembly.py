@@ -385,7 +385,8 @@ class Assembly:
         groups: dict[Hashable, list[Connection]] = {}
         for connection in built.values():
             for place, view in connection.views.items():
-                groups.setdefault((place, view.client, view.server), []).append(connection)
+                for client, server in dict.fromkeys(((view.client, view.server), *view.translated)):
+                    groups.setdefault((place, client, server), []).append(connection)
         for (place, _, _), group in groups.items():  # type: ignore[misc]
             group.sort(key=lambda connection: connection.views[place].first_ns)
             for number, connection in enumerate(group):
