@@ -12,7 +12,7 @@ COMPILED := pyproject.toml rust/Cargo.toml rust/Cargo.lock $(shell find rust/src
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint lab bench readme clean
+.PHONY: help demo test lint lab bench accuracy readme clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -33,6 +33,10 @@ lab: $(PACKAGE)  ## make a fault happen on a real kernel, as a case: make lab NA
 
 bench: $(PACKAGE)  ## measure the scan beside cat, tcpdump and tshark; ARGS="--megabytes 1000" for the large file
 	@.venv/bin/python -m benchmarks $(ARGS)
+
+accuracy: $(PACKAGE)  ## hours: judge verdicts on many real cases, write docs/accuracy.md; ARGS="judge table --folder F" for a part
+	@scripts/install-debian-packages .ci/debian-packages benchmarks/accuracy/debian-packages
+	@.venv/bin/python -m benchmarks.accuracy $(ARGS)
 
 readme: $(TOOLS)  ## write anew what the README shows of the program's own output
 	@.venv/bin/python -m scripts.readme

@@ -190,7 +190,7 @@ class Load:
         return future
 
     def mixed(self, count: int, seconds: float, *, base: str = "") -> None:
-        """`count` healthy connections of all everyday kinds, begun at random within `seconds`; with the option `load` so many times more."""
+        """`count` healthy connections of all everyday kinds, begun at random within `seconds`; the option `load` multiplies them."""
         kinds: list[Callable[[float], object]] = [
             lambda after: self.get(1, after=after, base=base),
             lambda after: self.get(self.random.randrange(2, 7), after=after, base=base),
