@@ -101,14 +101,14 @@ def _unseen_close(connection: Connection, because: str) -> Verdict:
 def _found(connection: Connection, met: Reuse, answer: Segment | None) -> Found:
     shut, idle = met.server_idle_ns / SECOND_NS, met.idle_ns / SECOND_NS
     least = "at least " if met.is_least else ""
-    how = "closed (FIN)" if met.end.is_fin else "aborted (RST)"
+    how, by = ("closed", "FIN") if met.end.is_fin else ("aborted", "RST")
     if met.is_late:
-        when = f"the client's kernel had acknowledged that, and the client sent its next request {idle - shut:.1f} s later all the same"
+        when = f"the client's kernel acknowledged the FIN; its program sent the next request {idle - shut:.1f} s later all the same, which"
     elif met.is_crossing:
-        when = "at that moment the client's next request was on its way: the two crossed"
+        when = "at that moment the client's next request was on its way. The two crossed, and the request"
     else:
-        when = "the client's next request had just arrived, unread"
-    lost = "answered with RST" if answer is not None or not met.end.is_fin else "never answered"
+        when = "the client's next request had just arrived, and"
+    lost = "was answered with RST" if answer is not None or not met.end.is_fin else "was never answered"
     both = len(connection.places) > 1 and len({*met.request.places, *met.end.places}) > 1
     return Found(
         statement=f"{connection.server} {how} the idle connection as the next request of {connection.client} was sent",
@@ -116,7 +116,7 @@ def _found(connection: Connection, met: Reuse, answer: Segment | None) -> Found:
         basis="two places" if both else "one place",
         where=str(connection.server),
         explanation=(
-            f"The connection had been idle for {least}{shut:.3f} s when the server {how} it{_default(shut)}; {when}, and was {lost}. "
+            f"The connection had been idle for {least}{shut:.3f} s{_default(shut)} when the server {how} it with {by}; {when} {lost}. "
             f"The server's idle timeout is {least}about {shut:.1f} s, and the caller keeps idle connections for {least}{idle:.1f} s or "
             "longer: whichever request falls on the moment of the close is lost. The network delivered every packet."
         ),
@@ -136,7 +136,7 @@ def _found(connection: Connection, met: Reuse, answer: Segment | None) -> Found:
 
 def _default(seconds: float) -> str:
     known = [f"{name}: {value} s" for value, name in DEFAULTS.items() if value * 0.99 <= seconds <= value * (1 + NEAR) + 0.1]
-    return f" (a known default: {'; '.join(known)})" if known else ""
+    return f" (the default of {'; '.join(known)})" if known else ""
 
 
 def _exhibits(connection: Connection, met: Reuse, answer: Segment | None) -> tuple[Exhibit, ...]:
