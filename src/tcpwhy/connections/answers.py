@@ -56,18 +56,23 @@ def unanswered_request(connection: Connection, end: Segment) -> Segment | None:
 
 
 def is_answered(connection: Connection, message: Segment) -> bool:
-    """True where the server sent data that acknowledges the message: by its numbers, which no clock can put in another order.
+    """True where the client got data that acknowledges the message: by its numbers, which no clock can put in another order.
 
-    Or where the client acknowledges more than any capture holds: the captures lost the answer, the client did not.
+    What is seen at the place nearest to the client counts as got, and what the client acknowledges; also where it acknowledges more than
+    any capture holds: the captures lost the answer, the client did not.
     """
     end = (message.seq + message.length) & 0xFFFF_FFFF
-    seen_end = message.ack
+    seen_end = taken = message.ack
+    nearest = connection.places[0]
+    for segment in connection.segments:
+        if segment.sender == "client" and segment.flags & ACK and not segment.is_reset and seq_before(taken, segment.ack):
+            taken = segment.ack
     for segment in connection.segments:
         if segment.sender != "server" or not segment.length:
             continue
-        if segment.flags & ACK and not seq_before(segment.ack, end):
-            return True
         own_end = (segment.seq + segment.length) & 0xFFFF_FFFF
+        if segment.flags & ACK and not seq_before(segment.ack, end) and (segment.seen_at(nearest) or seq_before(segment.seq, taken)):
+            return True
         seen_end = own_end if seq_before(seen_end, own_end) else seen_end
     # One number more is the server's FIN.
     return any(

@@ -27,7 +27,8 @@ def find_failure(connection: Connection, *, answers_seen: bool, slow_ns: int = S
     if (connection.syns or connection.syn_acks) and not connection.established:
         return failed_handshake(connection, answers_seen)
     ended = refused_unseen(connection) or _closed_and_refused(connection) or _reset(connection)
-    return ended or _reset_while_closed(connection, slow_ns) or _silent(connection) or given_up(connection) or _stalled(connection, slow_ns)
+    unheard = _silent(connection) or _never_acknowledged(connection)
+    return ended or _reset_while_closed(connection, slow_ns) or unheard or given_up(connection) or _stalled(connection, slow_ns)
 
 
 def _closed_and_refused(connection: Connection) -> Failure | None:
@@ -47,6 +48,20 @@ def _reset_while_closed(connection: Connection, slow_ns: int) -> Failure | None:
         if stall.kind is StallKind.WINDOW and not stall.ended and reset in stall.segments:
             symptom = f"the {reset.sender} sent RST while the {stall.side} had waited {_seconds(stall)} for the other end's window to open"
             return Failure(Kind.RESET, symptom, stall.segments, reset.aligned_ns)
+    return None
+
+
+def _never_acknowledged(connection: Connection) -> Failure | None:
+    """Data that was repeated and never acknowledged, although the other end said something: it acknowledges less, or closes."""
+    for stall in stalls(connection, SILENT_SPAN_NS):
+        if stall.kind is not StallKind.LOSS or stall.ended or len(stall.segments) <= SILENT_REPEATS:
+            continue
+        repeats = stall.segments[1:]
+        ends = [one for one in connection.segments if one.sender != stall.side and (one.is_fin or one.is_reset)]
+        if ends and ends[0].aligned_ns < repeats[0].aligned_ns:
+            continue  # The other end was done before: nobody missed what it did not take.
+        symptom = f"data of the {stall.side} was repeated {len(repeats)} times over {_seconds(stall)} and never acknowledged"
+        return Failure(Kind.SILENT, symptom, stall.segments, stall.end_ns)
     return None
 
 
@@ -169,6 +184,16 @@ def _silent(connection: Connection) -> Failure | None:
         seconds = (tries[-1].aligned_ns - last_heard) / SECOND_NS
         symptom = f"{len(tries)} {word} of the {side} over {seconds:.1f} s drew nothing from the {other_side(side)}"
         return Failure(Kind.SILENT, symptom, tuple(tries), tries[-1].aligned_ns)
+    return None
+
+
+def _never_acknowledged(connection: Connection) -> Failure | None:
+    """Data that was repeated to the end, although the other end was heard meanwhile: it closed, or acknowledged less."""
+    for stall in stalls(connection, SILENT_SPAN_NS):
+        repeats = [one for one in stall.segments if one.sender == stall.side][1:]
+        if stall.kind is StallKind.LOSS and not stall.ended and len(repeats) >= SILENT_REPEATS:
+            symptom = f"{len(repeats)} retransmissions of the {stall.side} over {_seconds(stall)} were never acknowledged"
+            return Failure(Kind.SILENT, symptom, tuple(repeats), stall.end_ns)
     return None
 
 
