@@ -9,7 +9,7 @@ import duckdb
 
 from tcpwhy.connections.connection import SIDES, Connection
 from tcpwhy.connections.losses import Crossing, crossings
-from tcpwhy.connections.packet import Side
+from tcpwhy.connections.packet import SYN, Side
 from tcpwhy.connections.topology import Topology
 from tcpwhy.tables.flows import query
 
@@ -153,21 +153,28 @@ def _make_crossed(db: duckdb.DuckDBPyConnection, pairs: Iterable[tuple[int, int]
 def verified(link: LinkLoss, connections: Iterable[Connection]) -> LinkLoss:
     """The link as the packets of the connections that seem to have lost some there tell it: `connections` are all that count.
 
-    Left out is what only seemed lost, what an ICMP error answered, and what is lost by its size, if chance is not as likely.
+    Left out is what only seemed lost, what an ICMP error answered, and what is lost by its size, if chance is not as likely. Whether it
+    is lossy, neither handshakes nor ends decide: what drops SYNs, or a connection for good, need not drop anything else.
     """
     crossed = [(one, crossing) for one in connections for crossing in crossings(one) if link.crossed_by(crossing)]
     crossed = [(one, crossing) for one, crossing in crossed if is_proven_lost(one, crossing)]
-    rates = _rates(link, [crossing for _, crossing in crossed if not crossing.spares_small])
-    crossed = [(one, crossing) for one, crossing in crossed if not is_by_size(crossing, rates[crossing.side])]
-    rates = _rates(link, [crossing for _, crossing in crossed])
-    return dataclasses.replace(link, rates=rates, connections=frozenset(one.number for one, _ in crossed))
-
-
-def _rates(link: LinkLoss, crossed: Iterable[Crossing]) -> dict[Side, Rate]:
+    strict: dict[Side, int] = {"client": 0, "server": 0}
+    for _, crossing in crossed:
+        if not crossing.spares_small:
+            strict[crossing.side] += sum(one.packets for one in crossing.missing if one.followed and not one.segment.flags & SYN)
+    sure = _with_lost(link, strict)
+    if not sure.is_lossy:
+        return dataclasses.replace(sure, connections=frozenset())
+    crossed = [(one, crossing) for one, crossing in crossed if not is_by_size(crossing, sure.rates[crossing.side])]
     lost: dict[Side, int] = {"client": 0, "server": 0}
-    for crossing in crossed:
+    for _, crossing in crossed:
         lost[crossing.side] += crossing.lost
-    return {side: Rate(min(lost[side], rate.total), rate.total) for side, rate in link.rates.items()}
+    return dataclasses.replace(_with_lost(link, lost), connections=frozenset(one.number for one, _ in crossed))
+
+
+def _with_lost(link: LinkLoss, lost: Mapping[Side, int]) -> LinkLoss:
+    rates = {side: Rate(min(lost[side], rate.total), rate.total) for side, rate in link.rates.items()}
+    return dataclasses.replace(link, rates=rates)
 
 
 def is_proven_lost(connection: Connection, crossing: Crossing) -> bool:

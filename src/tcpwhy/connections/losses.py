@@ -12,6 +12,9 @@ from tcpwhy.connections.packet import Side, seq_distance
 IN_FLIGHT_NS = 50_000_000
 """What set out so shortly before a capture's last packet may have come when that capture had ended."""
 
+FORWARDED_NS = 5_000_000
+"""A host forwards a packet within this time; nothing is repeated so soon in records of another size."""
+
 ETHERNET_PAYLOAD = 1_448
 """Payload of a full segment on Ethernet with timestamps (1500 - 20 - 20 - 12), where no SYN tells the MSS."""
 
@@ -28,6 +31,8 @@ class Missing:
     """Of the wire: offload makes one record of many."""
     size: int
     """Payload of the largest of these packets."""
+    followed: bool
+    """Something that the same end sent later did pass."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ def _cross(connection: Connection, side: Side, near: str, far: str, behind: tupl
     passed: list[Segment] = []
     for segment in connection.segments:
         sighting = segment.sighting_at(near)
-        if segment.sender != side or sighting is None:
+        if segment.sender != side or sighting is None or _is_cut_anew(segment, near):
             continue
         at_ns = sighting.aligned_ns
         if not _covered(connection, far, at_ns) or any(span is not None and span[0] <= at_ns <= span[1] for span in unread):
@@ -112,13 +117,25 @@ def _cross(connection: Connection, side: Side, near: str, far: str, behind: tupl
         gone = min(_absent(segment, place) for place in (far, *behind))
         if gone:
             lost = max(1, -(-gone // full)) if segment.length else 1
-            missing.append(Missing(segment, lost, min(segment.length, full)))
+            missing.append(Missing(segment, lost, min(segment.length, full), followed=False))
             pieces = [one.packet.length for place in (far, *behind) for one in segment.covered.get(place, ())]
             largest = max([largest, *(min(piece, full) for piece in pieces)])
         else:
             passed.append(segment)
             largest = max(largest, min(segment.length, full))
+    last_ns = max((one.aligned_ns for one in passed), default=0)
+    missing = [dataclasses.replace(one, followed=one.segment.aligned_ns < last_ns) for one in missing]
     return Crossing(side, near, far, sent, tuple(missing), tuple(passed), largest, _doubt(connection, side, near, far))
+
+
+def _is_cut_anew(segment: Segment, place: str) -> bool:
+    """True for bytes that a host which forwards them held on another interface just before, in records of another size (offload)."""
+    sighting, before = segment.sighting_at(place), segment.retransmits.sighting_at(place) if segment.retransmits is not None else None
+    if sighting is None or before is None or segment.retransmits is None or segment.length == segment.retransmits.length:
+        return False
+    elsewhere = (sighting.packet.file, sighting.packet.interface) != (before.packet.file, before.packet.interface)
+    soon = abs(sighting.aligned_ns - before.aligned_ns) <= FORWARDED_NS
+    return elsewhere and soon and segment.ts_value == segment.retransmits.ts_value
 
 
 def _absent(segment: Segment, place: str) -> int:
