@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from ..delay import delay
 from ..firewall import Attempt, attempts, build
 from ..healthy import answer_http, read_request, serve
 from ..host import Host
@@ -39,6 +40,8 @@ while True:
 def story(world: World) -> None:
     """Form: `server` (closes, sets SO_LINGER to 0, or is killed), `early` (nginx answers 413), `client` (gives up a download)."""
     row = build(world)
+    if world.form == "client":
+        delay(row.firewall, row.firewall.interfaces[1].logical, 0.1)  # so that some of the answer is always on its way
     port, other = world.random.sample(range(10_000, 19_000), 2)
     world.notes["services"] = [endpoint(row.address, port), endpoint(row.address, other)]
     killed = None
@@ -169,7 +172,7 @@ def _data(packet: Packet, closing: str) -> bool:
 
 
 SCENARIOS = tuple(
-    Scenario(name, title, story, check, "reset-with-unread-data", form=form)
+    Scenario(name, title, story, check, "reset-with-unread-data", frozenset({"tun"} if form == "client" else ()), form=form)
     for name, title, form in (
         ("reset-with-unread-data", "a server closes, aborts or is killed while an upload is under way", "server"),
         ("reset-with-unread-data-early", "an nginx answers 413 and closes while the body still comes", "early"),
