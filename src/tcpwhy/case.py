@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tcpwhy.diagnosis.finding import Finding
     from tcpwhy.diagnosis.ladder import Ladder
     from tcpwhy.tables.host import HostTables
+    from tcpwhy.tables.listings import Listed
     from tcpwhy.tables.logs import LogEvent
 
 Progress = Callable[[str, int, int], None]
@@ -77,6 +78,8 @@ class Case:
         self._log_events: list[LogEvent] | None = None
         self._db: duckdb.DuckDBPyConnection | None = None
         self._answers = 0
+        self.listed: Listed | None = None
+        """What was made of pasted listings, once the captures are indexed."""
 
     def __enter__(self) -> Case:
         """The case itself."""
@@ -106,9 +109,21 @@ class Case:
 
     def _indexes(self) -> list[tuple[VantageIndex, Indexed]]:
         if self._indexed is None:
+            self._convert_listings()
             homes: dict[tuple[Path, bool], Path] = {}
             self._indexed = [self._index_of(point, homes) for point in self.evidence.vantage_points if point.captures]
         return self._indexed
+
+    def _convert_listings(self) -> None:
+        """Listings of packets become captures, kept for the time being."""
+        if not any(point.listings for point in self.evidence.vantage_points):
+            return
+        from tcpwhy.tables.listings import convert_listings
+
+        folder = Path(self._undo.enter_context(tempfile.TemporaryDirectory(prefix="tcpwhy-"))).resolve()
+        self.evidence.temporary.append(folder)
+        self.listed = convert_listings(self.evidence, folder)
+        self._undo.callback(self.listed.close)
 
     def _index_of(self, point: VantagePoint, homes: dict[tuple[Path, bool], Path]) -> tuple[VantageIndex, Indexed]:
         captures = [self._on_disk(path) for path in point.captures]
@@ -218,6 +233,7 @@ class Case:
                 file_names={index.name: self.files_of(index) for index in indexes},
                 clock_offsets_s=offsets,
                 addresses=addresses,
+                lines=self.listed.lines if self.listed is not None else {},
             )
         return self._assembly
 
@@ -297,11 +313,13 @@ class Case:
 
     def ladders(self, connection: str) -> tuple[Ladder, ...]:
         """The ladder of each attempt with these addresses, in the order of time."""
+        from tcpwhy.diagnosis.citing import cite_ladder, line_finder
         from tcpwhy.diagnosis.drawing import draw
 
         assembly = self.assembly()
         found = self.find(connection)
-        return tuple(draw(one, assembly.clocks, whole=True) for one in found)
+        line_of = line_finder(self)
+        return tuple(cite_ladder(draw(one, assembly.clocks, whole=True), line_of) for one in found)
 
     def find(self, connection: str) -> list[Connection]:
         """All incarnations of a connection, by the addresses of any vantage point, with their failures told.

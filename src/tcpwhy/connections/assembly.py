@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -20,6 +21,7 @@ from tcpwhy.connections.triage import want
 from tcpwhy.evidence import EvidenceError
 from tcpwhy.tables.flows import query
 from tcpwhy.tables.index import VantageIndex
+from tcpwhy.tables.listings import Lines
 
 SAMPLES_FOR_CLOCKS = 6
 """Healthy connections read to relate two clocks where no handshake was seen at both places."""
@@ -57,8 +59,13 @@ class Assembly:
         file_names: Mapping[str, Sequence[str]],
         clock_offsets_s: Mapping[str, float],
         addresses: Mapping[str, frozenset[str]],
+        lines: Mapping[Path, Lines] | None = None,
     ) -> None:
-        """`file_names`: by vantage point, its captures' names as the case's user knows them; `addresses`: hosts' own, where known."""
+        """`file_names`: by vantage point, its captures' names as the case's user knows them; `addresses`: hosts' own, where known.
+
+        `lines`: of captures that were made of listings, what each frame lacks.
+        """
+        self._lines = lines or {}
         self.db = db
         self.indexes = list(indexes)
         self.names = [index.name for index in indexes]
@@ -153,6 +160,7 @@ class Assembly:
             list(self.file_names[index.name]),
             interfaces,
             list(range(len(flows))),
+            [self._lines.get(path) for path in index.paths],
         )
         # `copy_of` counts rows of the whole table: it is turned into the place in the flow's own list.
         places: list[int] = []
@@ -196,6 +204,7 @@ class Assembly:
     def _links_of(self, flows: Sequence[_FlowPackets]) -> list[Link]:
         seen: dict[int, dict[Hashable, tuple[str, int]]] = {}
         stamps: dict[int, list[tuple[int, int]]] = {}
+        all_ids = all(packet.ip_id is not None for flow in flows for packet, _ in flow.packets)
         for flow in flows:
             once: dict[Hashable, tuple[str, int]] = {}
             twice: set[Hashable] = set()
@@ -203,6 +212,8 @@ class Assembly:
                 if packet.kind != "segment" or copy_of is not None:
                     continue
                 sender = "client" if packet.source == flow.client else "server"
+                if packet.is_inferred:
+                    continue
                 key = (
                     sender,
                     packet.flags,
@@ -211,7 +222,7 @@ class Assembly:
                     packet.length,
                     packet.ts_value,
                     packet.ts_echo,
-                    packet.ip_id,
+                    packet.ip_id if all_ids else 0,
                 )
                 if key in once:
                     twice.add(key)

@@ -27,7 +27,8 @@ class Segment:
     length: int
     ts_value: int | None
     ts_echo: int | None
-    ip_id: int
+    ip_id: int | None
+    """None where no listing that shows it tells."""
     sightings: dict[str, Sighting]
     """By vantage point: seen there as it was sent."""
     covered: dict[str, list[Sighting]] = dataclasses.field(default_factory=dict)

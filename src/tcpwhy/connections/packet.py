@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, Protocol
 
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 """TCP flag bits, RFC 9293 section 3.1."""
@@ -58,6 +59,16 @@ class Endpoint(NamedTuple):
         return Endpoint(str(address), int(port))
 
 
+class ListedFrames(Protocol):
+    """What a listing in text does not show of the frames that were made of it."""
+
+    def has_ip_id(self, frame: int) -> bool:
+        """False where the IP ID is unknown."""
+
+    def is_inferred(self, frame: int) -> bool:
+        """True where the sequence number was not shown."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Packet:
     """One record of a capture, decoded; fields as in the core's packet table."""
@@ -79,8 +90,10 @@ class Packet:
     length: int
     """Payload bytes on the wire."""
     window: int
-    ip_id: int
+    ip_id: int | None
+    """None where a listing does not show it: unknown, which is not 0."""
     ttl: int
+    """0 where a listing does not show it."""
     ip_length: int
     ts_value: int | None
     ts_echo: int | None
@@ -89,7 +102,7 @@ class Packet:
     sack: str
     options: bytes
     payload: bytes
-    """The first bytes, as far as captured."""
+    """The first bytes, as far as captured or shown."""
     checksum: int
     interface: str
     """Name or index of the interface, empty where the capture does not tell."""
@@ -108,6 +121,13 @@ class Packet:
     quoted_by: str
     """Of an ICMP error: who sent it to whom."""
     more_fragments: bool = False
+    is_inferred: bool = False
+    """A listing does not show its own number: it was taken from what the end had sent before."""
+
+    @property
+    def is_bare_ack(self) -> bool:
+        """An ACK that takes no sequence number: its own number may be inferred."""
+        return self.length == 0 and not self.flags & (SYN | FIN | RST)
 
     @property
     def seq_end(self) -> int:
@@ -157,10 +177,12 @@ def packets_from_rows(
     files: list[str],
     interfaces: list[list[str]],
     flow_numbers: list[int],
+    listed: Sequence[ListedFrames | None] = (),
 ) -> list[tuple[Packet, int | None]]:
     """Typed packets, each with the row of the packet that it is a copy of (None for the first one met).
 
-    `files` and `interfaces` are by file number; `flow_numbers` gives the flow-table row of each flow asked for.
+    `files`, `interfaces` and `listed` (where a file was made of a listing) are by file number; `flow_numbers` gives
+    the flow-table row of each flow asked for.
     """
     at = {name: number for number, name in enumerate(columns)}
     directions: tuple[Literal["", "in", "out"], ...] = ("", "in", "out")
@@ -172,6 +194,7 @@ def packets_from_rows(
             return row[at[name]]
 
         file_number = field("file")
+        shown = listed[file_number] if file_number < len(listed) else None
         names = interfaces[file_number]
         number = field("interface")
         interface = names[number] if number < len(names) else ""
@@ -193,7 +216,7 @@ def packets_from_rows(
                     ack=field("ack"),
                     length=field("length"),
                     window=field("window"),
-                    ip_id=field("ip_id"),
+                    ip_id=field("ip_id") if shown is None or shown.has_ip_id(field("frame")) else None,
                     ttl=field("ttl"),
                     ip_length=field("ip_length"),
                     ts_value=field("ts_value"),
@@ -219,6 +242,7 @@ def packets_from_rows(
                     icmp_mtu=field("icmp_mtu"),
                     quoted_by=field("quoted"),
                     more_fragments=field("more_fragments"),
+                    is_inferred=shown is not None and shown.is_inferred(field("frame")),
                 ),
                 field("copy_of"),
             )

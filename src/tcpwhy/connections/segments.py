@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 from tcpwhy.connections.connection import Segment, View
-from tcpwhy.connections.packet import Sighting, seq_before, seq_distance
+from tcpwhy.connections.packet import RST, SYN, Sighting, seq_before, seq_distance
 
 SAME_PACKET_NS = 500_000_000
 """Two places that saw equal packets this far apart by aligned clocks saw two packets: a SYN-ACK or RST without timestamps and with IP
@@ -23,10 +23,11 @@ def match_segments(views: Mapping[str, View], places: Sequence[str], aligned: se
     it; where offload cut the same bytes differently at another place, that place's sightings cover it.
     """
     segments: list[Segment] = []
+    key = _key_for(views.values())
     for side, way in (("client", places), ("server", tuple(reversed(places)))):
         own: list[Segment] = []
         for place in way:
-            _add_place(own, [sighting for sighting in views[place].sightings if sighting.sender == side], place, aligned)
+            _add_place(own, [sighting for sighting in views[place].sightings if sighting.sender == side], place, aligned, key)
         segments.extend(own)
     witness = _best_witness(segments, places)
 
@@ -54,15 +55,41 @@ def _key(sighting: Sighting) -> Hashable:
     return (packet.flags, packet.seq, packet.ack, packet.length, packet.ts_value, packet.ts_echo, packet.ip_id)
 
 
-def _add_place(segments: list[Segment], sightings: Sequence[Sighting], place: str, aligned: set[str]) -> None:
+def _key_as_listed(sighting: Sighting) -> Hashable:
+    """What a listing tells of a packet for certain: a bare ACK's own number is not among it, nor the IP ID."""
+    packet = sighting.packet
+    if packet.is_bare_ack:
+        return (packet.flags, packet.ack, packet.ts_value, packet.ts_echo)
+    return (packet.flags, packet.seq, packet.ack, packet.length, packet.ts_value, packet.ts_echo)
+
+
+def _key_of_bytes(sighting: Sighting) -> Hashable:
+    """What is certain of a segment of which a listing names what it carries and not its header."""
+    packet = sighting.packet
+    if packet.is_bare_ack or packet.flags & (SYN | RST):
+        return _key_as_listed(sighting)
+    return (packet.seq, packet.length)
+
+
+def _key_for(views: Iterable[View]) -> Callable[[Sighting], Hashable]:
+    """By what equal packets are told: by less where a listing tells less."""
+    packets = [sighting.packet for view in views for sighting in view.sightings]
+    if any(packet.is_inferred and not packet.is_bare_ack for packet in packets):
+        return _key_of_bytes
+    return _key_as_listed if any(packet.is_inferred or packet.ip_id is None for packet in packets) else _key
+
+
+def _add_place(
+    segments: list[Segment], sightings: Sequence[Sighting], place: str, aligned: set[str], key: Callable[[Sighting], Hashable]
+) -> None:
     by_key: dict[Hashable, list[Segment]] = {}
     for segment in segments:
-        by_key.setdefault(_key(segment.first), []).append(segment)
+        by_key.setdefault(key(segment.first), []).append(segment)
     unmatched: list[Sighting] = []
     for sighting in sightings:
         candidates = [
             segment
-            for segment in by_key.get(_key(sighting), [])
+            for segment in by_key.get(key(sighting), [])
             if place not in segment.sightings and _same_time(segment.first, sighting, aligned)
         ]
         if candidates:
@@ -93,7 +120,9 @@ def _add_place(segments: list[Segment], sightings: Sequence[Sighting], place: st
 
 
 def _same_time(segment: Sighting, sighting: Sighting, aligned: set[str]) -> bool:
-    if segment.vantage_point not in aligned or sighting.vantage_point not in aligned or sighting.packet.ip_id:
+    if segment.vantage_point not in aligned or sighting.vantage_point not in aligned:
+        return True
+    if sighting.packet.ip_id and segment.packet.ip_id is not None:
         return True
     return abs(segment.aligned_ns - sighting.aligned_ns) <= SAME_PACKET_NS
 
@@ -106,7 +135,7 @@ def _cover(segments: Sequence[Segment], sighting: Sighting, place: str, aligned:
     for segment in segments:
         if not segment.length or place in segment.sightings or segment.is_reset:
             continue
-        if segment.ts_value is not None and segment.ts_value != packet.ts_value:
+        if segment.ts_value is not None and segment.ts_value != packet.ts_value and not packet.is_inferred:
             continue
         if not _same_time(segment.first, sighting, aligned):
             continue

@@ -19,6 +19,13 @@ class LadderCell(msgspec.Struct, frozen=True):
     """How many records show it, copies included."""
     partial: bool = False
     """The place saw these bytes cut into other segments (offload); the frame is the first of them."""
+    line: int | None = None
+    """Of a listing in text, whose frames nobody sees."""
+
+    @property
+    def position(self) -> str:
+        """`#13` of a capture, `:13` of a listing."""
+        return f"#{self.frame}" if self.line is None else f":{self.line}"
 
 
 class LadderRow(msgspec.Struct, frozen=True):

@@ -59,7 +59,7 @@ def _notes(case: Case, index: VantageIndex, assembly: Assembly) -> tuple[list[st
     """What must be known of a vantage point's captures, and whether something in them could not be read."""
     notes: list[str] = []
     damaged = False
-    for file, name in zip(index.files, case.files_of(index), strict=True):
+    for file, name, file_path in zip(index.files, case.files_of(index), index.paths, strict=True):
         if file.error is not None:
             notes.append(f"{name}: {file.error}")
             damaged = True
@@ -68,7 +68,8 @@ def _notes(case: Case, index: VantageIndex, assembly: Assembly) -> tuple[list[st
             damaged = damaged or not loss.cut_off
         if file.losses_more:
             notes.append(f"{name}: {file.losses_more} more such losses")
-        notes += [f"{name}: {note}" for note in _file_notes(file)]
+        if case.listed is None or file_path not in case.listed.lines:  # a listing says itself what it does not show
+            notes += [f"{name}: {note}" for note in _file_notes(file)]
     if index.dropped:
         notes.append(f"the captures say that they dropped {index.dropped} packets: what is absent here may have been there")
     number = assembly.names.index(index.name)

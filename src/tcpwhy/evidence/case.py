@@ -14,10 +14,19 @@ from tcpwhy.evidence.archive import Budget, remove_folder
 from tcpwhy.evidence.capture_times import CaptureTimes, read_first_time
 from tcpwhy.evidence.error import EvidenceError
 from tcpwhy.evidence.kind import Sniff
+from tcpwhy.evidence.pasted import Section
 from tcpwhy.evidence.rotation import Times, in_order
 from tcpwhy.evidence.settings import Role, ServiceSettings, Settings, offset_in_seconds
 from tcpwhy.evidence.source import Source
 from tcpwhy.evidence.state import State
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pasted:
+    """Listings of packets in one text, as tcpdump or tshark print them, that one place printed."""
+
+    path: Path
+    sections: tuple[Section, ...]
 
 
 @dataclasses.dataclass(slots=True)
@@ -27,6 +36,8 @@ class VantagePoint:
     name: str
     captures: list[Path] = dataclasses.field(default_factory=list)
     """In the order of their first packets."""
+    listings: list[Pasted] = dataclasses.field(default_factory=list)
+    """Stand for captures that were not given."""
     logs: list[Path] = dataclasses.field(default_factory=list)
     state: State | None = None
     state_before: State | None = None
@@ -43,7 +54,7 @@ class VantagePoint:
     @property
     def has_evidence(self) -> bool:
         """False where there is nothing to read."""
-        return bool(self.captures or self.logs or self.state or self.state_before)
+        return bool(self.captures or self.listings or self.logs or self.state or self.state_before)
 
 
 @dataclasses.dataclass(slots=True)

@@ -12,10 +12,11 @@ from pathlib import Path
 from tcpwhy.evidence.archive import Budget, remove_folder, unpack
 from tcpwhy.evidence.arguments import absolute, exists, split_argument
 from tcpwhy.evidence.capture_times import CaptureTimes, read_capture_times
-from tcpwhy.evidence.case import VantagePoint, private_folder, shown_path
+from tcpwhy.evidence.case import Pasted, VantagePoint, private_folder, shown_path
 from tcpwhy.evidence.compression import read_head
 from tcpwhy.evidence.error import EvidenceError
-from tcpwhy.evidence.kind import CAPTURE_NAME, HEAD, Kind, Sniff, kind_of, text_kind
+from tcpwhy.evidence.kind import CAPTURE_NAME, HEAD, LOG_NAME, Kind, Sniff, is_text, kind_of, plain_name, text_kind
+from tcpwhy.evidence.pasted import Section, find_sections, has_listing
 from tcpwhy.evidence.rotation import Times, group_rotated, stem
 from tcpwhy.evidence.settings import ServiceSettings, Settings, VantageSettings, read_settings
 from tcpwhy.evidence.sosreport import SOS, read_sosreport
@@ -66,6 +67,8 @@ class Gathering:
                 self._add_case(path, _folder_name(path))
             return
         kind = self._kind(path)
+        if kind in ("log", "unknown") and not _is_log(path) and self._is_pasted(path):
+            kind = "listing"  # a ticket: what is named by itself is looked through for packets, whatever stands around them
         if kind == "archive":
             folder = self._unpacked(path, self._show(path))
             if folder is not None:
@@ -80,6 +83,13 @@ class Gathering:
             self._add_loose(path, kind)
         else:
             self._add_file(path, kind, self._point(name))
+
+    def _is_pasted(self, path: Path) -> bool:
+        try:
+            return is_text(read_head(path, HEAD)) and has_listing(path)
+        except OSError as error:
+            self.losses.append(f"{self._show(path)} cannot be read ({error.strerror or error})")
+            return False
 
     def add_log_argument(self, argument: str) -> None:
         """A log, perhaps as `name=file`. Raises EvidenceError where it is missing or no text."""
@@ -132,6 +142,7 @@ class Gathering:
             self._point(name).captures += [path for path in group.paths if path not in self._point(name).captures]
             if len(group.paths) > 1:
                 self._point(name).notes.append(f"{len(group.paths)} captures are taken for one rotated set, by name and times")
+        self._settle_listings()
         for path in dict.fromkeys(self._loose_logs):
             self._point(self._owner_of_log(path)).logs.append(path)
         for path, name in self._loose_tables:
@@ -323,7 +334,7 @@ class Gathering:
         elif kind == "table":
             self._loose_tables.append((path, stem(path.name) if point is None else point.name))
         elif kind == "listing":
-            notes.append(f"{self._show(path)} is a listing of packets in text; passed over, its capture says more")
+            self._add_listing(path, stem(path.name) if point is None else point.name, is_named=point is not None)
         elif kind == "empty":
             notes.append(f"{self._show(path)} is empty")
         elif CAPTURE_NAME.search(path.name):
@@ -333,6 +344,33 @@ class Gathering:
             self._unknown[key] = self._unknown.get(key, 0) + 1
             if self._unknown[key] <= NAMED:
                 notes.append(f"{self._show(path)} is of no known kind; passed over")
+
+    def _add_listing(self, path: Path, name: str, *, is_named: bool) -> None:
+        """The listings of a text: a vantage point for each host that a prompt names, else one for the text, or the one it was given to."""
+        try:
+            sections = find_sections(path)
+        except OSError as error:
+            self.losses.append(f"{self._show(path)} cannot be read ({error.strerror or error})")
+            return
+        hosts = {section.host for section in sections if section.host is not None}
+        by_point: dict[str, list[Section]] = {}
+        for section in sections:
+            host = section.host if section.host is not None and not (is_named and len(hosts) == 1) else None
+            by_point.setdefault(host or name, []).append(section)
+        for point_name, own in by_point.items():
+            point = self._point(point_name)
+            if all(pasted.path != path for pasted in point.listings):
+                point.listings.append(Pasted(path, tuple(own)))
+        if not sections:
+            self.notes.append(f"{self._show(path)} looks like a listing of packets and shows no TCP; passed over")
+
+    def _settle_listings(self) -> None:
+        """Where there are captures, they say more than a listing of perhaps the same packets."""
+        for point in self.points.values():
+            if point.captures:
+                for pasted in point.listings:
+                    point.notes.append(f"{self._show(pasted.path)} is a listing of packets in text; passed over, its capture says more")
+                point.listings.clear()
 
     def _take_settings(self, path: Path) -> None:
         read = read_settings(path, self._show(path))
@@ -405,6 +443,11 @@ def _times_of(path: Path) -> CaptureTimes:
         return read_capture_times(path)
     except OSError:
         return CaptureTimes(None, None, ())  # the scan will say why it cannot be read
+
+
+def _is_log(path: Path) -> bool:
+    """Named like a log: what it quotes of packets is not what it is."""
+    return LOG_NAME.search(plain_name(path.name)) is not None
 
 
 def _article(kind: str) -> str:

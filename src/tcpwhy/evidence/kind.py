@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from tcpwhy.evidence.compression import SUFFIXES, compression_of, is_readable, read_head
+from tcpwhy.evidence.pasted import LISTED
 from tcpwhy.evidence.state_kind import state_name_of
 
 Kind = Literal["capture", "log", "listing", "table", "archive", "settings", "empty", "unknown"]
@@ -40,15 +41,16 @@ HEAD = 8192
 """Bytes looked at."""
 
 CAPTURE_NAME = re.compile(r"\.(?:pcap|cap|pcapng|ntar|dmp)\d*(?:\.|$)", re.IGNORECASE)
-_LOG_NAME = re.compile(r"(?:\.(?:log|ndjson|jsonl|out|err)(?:[.\-_]|$)|_log$|^(?:syslog|messages|error|stderr|stdout)\b)", re.I)
+LOG_NAME = re.compile(r"(?:\.(?:log|ndjson|jsonl|out|err)(?:[.\-_]|$)|_log$|^(?:syslog|messages|error|stderr|stdout)\b)", re.I)
 _DATED = re.compile(
     rb"^.{0,120}?(?:\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d"
     rb"|\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d)|^\s*\{\s*\""
 )
 _LISTED = re.compile(
-    rb"^\s*(?:(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d+|\d+\.\d{6,9})"
-    rb"\s+(?:\S+\s+(?:In|Out|B|M|P)\s+)?(?:IP6?|ARP,?)\s"
-    rb"|^\s*\d+\s+\d+\.\d{6,9}\s+\S+\s+(?:\xe2\x86\x92|->)\s+\S+\s"
+    rb"^[\s>|]*(?:(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d+|\d+\.\d{6,9})?"
+    rb"\s*(?:\S+\s+(?:In|Out|B|M|P)\s+)?(?:(?:IP6?|ARP,?)\s\S|(?:[0-9a-f]{2}:){5}[0-9a-f]{2} > (?:[0-9a-f]{2}:){5})"
+    rb"|^[\s>|]*\d+\s+(?:\d{4}-\d\d-\d\d )?(?:\d\d:\d\d:)?\d+\.\d{6,9}\s+\S+\s+(?:\xe2\x86\x92|->)\s+\S*\s"
+    rb"|^\s*0x[0-9a-f]{4}:  "
 )
 _CONTROL = bytes(value for value in range(32) if value not in b"\0\t\n\r\f\x1b") + b"\x7f"
 
@@ -127,10 +129,10 @@ def text_kind(head: bytes, name: str) -> Kind:
         return "unknown"
     if state_name_of(head) is not None:
         return "table"
-    listed = sum(1 for line in lines if _LISTED.match(line[:400]))
-    if listed * 2 >= len(lines):
+    listed = sum(1 for line in lines if _LISTED.match(line[:400]) or LISTED.search(line[:400]))
+    if listed * 2 >= len(lines) and (LISTED.search(head) or listed * 5 >= len(lines) * 4):
         return "listing"
-    if _LOG_NAME.search(plain_name(name)):
+    if LOG_NAME.search(plain_name(name)):
         return "log"
     if any(_DATED.match(line[:400]) for line in lines) and not name.endswith((".md", ".toml", ".py", ".sh", ".html", ".expected.json")):
         return "log"

@@ -80,13 +80,17 @@ def _file_of(cell: LadderCell) -> str:
     return visible(cell.file.removeprefix(cell.place + "/"))
 
 
+def _at(cell: LadderCell) -> str:
+    return f" {cell.position}" if cell.line is None else cell.position
+
+
 def _suffix(cell: LadderCell) -> str:
     return (f" ×{cell.copies}" if cell.copies > 1 else "") + (" ~" if cell.partial else "")
 
 
 def _with_files(ladder: Ladder) -> _Form:
     cells = [
-        {cell.place: f"{_ARROWS[row.sender]} {_file_of(cell)} #{cell.frame}{_suffix(cell)}" for cell in row.cells} for row in ladder.rows
+        {cell.place: f"{_ARROWS[row.sender]} {_file_of(cell)}{_at(cell)}{_suffix(cell)}" for cell in row.cells} for row in ladder.rows
     ]
     return _Form(_with_losses(ladder, cells), [])
 
@@ -103,7 +107,7 @@ def _with_letters(ladder: Ladder) -> _Form | None:
         return None
     files.update(zip(several, string.ascii_uppercase, strict=False))
     cells = [
-        {cell.place: f"{_ARROWS[row.sender]} {files[cell.place, cell.file]}#{cell.frame}{_suffix(cell)}" for cell in row.cells}
+        {cell.place: f"{_ARROWS[row.sender]} {files[cell.place, cell.file]}{cell.position}{_suffix(cell)}" for cell in row.cells}
         for row in ladder.rows
     ]
     legend = [f"{visible(place)}{f' {letter}' if letter else ''}: {visible(file)}" for (place, file), letter in files.items()]
@@ -184,7 +188,7 @@ def _one_below_the_other(ladder: Ladder, width: int, paint: Paint) -> list[str]:
         mark = " > " if row.marked else " " * MARGIN
         lines.append(_painted(row, f"{mark}{show_offset(row.offset_ns):<{time_width}}{' ' * GAP}{first}", paint).rstrip())
         below = more
-        seen = {cell.place: f"{visible(cell.file.removeprefix(cell.place + '/'))} #{cell.frame}{_suffix(cell)}" for cell in row.cells}
+        seen = {cell.place: f"{_file_of(cell)}{_at(cell)}{_suffix(cell)}" for cell in row.cells}
         if row.lost_before in ladder.places and row.lost_before not in seen:
             seen[row.lost_before or ""] = NOT_SEEN
         for place in ladder.places:

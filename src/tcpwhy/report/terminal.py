@@ -218,8 +218,8 @@ def _asks(text: str, finding: Finding) -> bool:
 
 def _evidence_lines(evidence: Sequence[Evidence], ladder: Ladder | None, width: int, paint: Paint) -> list[str]:
     """What is not drawn in the ladder, as far as EVIDENCE_SHOWN goes."""
-    drawn = {(cell.file, cell.frame) for row in ladder.rows for cell in row.cells} if ladder else set()
-    wanted = [one for one in evidence if one.frame is None or (one.file, one.frame) not in drawn]
+    drawn = {(cell.file, cell.frame if cell.line is None else -cell.line) for row in ladder.rows for cell in row.cells} if ladder else set()
+    wanted = [one for one in evidence if (one.file, one.frame if one.kind != "packet" or one.line is None else -one.line) not in drawn]
     packets = [one for one in wanted if one.kind == "packet"]
     others = [one for one in wanted if one.kind != "packet"]
     lines = []

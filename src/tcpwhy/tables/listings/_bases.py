@@ -1,0 +1,118 @@
+"""Segments of several listings go in; which of them are the same connections comes out, where no listing tells a first number.
+
+What listings do tell of a segment, both timestamps and the length, is compared: equal ones give the distance of two bases.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from tcpwhy.connections.packet import FIN, RST, SYN
+from tcpwhy.tables.listings._numbers import MASK, Numbering, Tuple, synthetic, tuple_of
+from tcpwhy.tables.listings._whose import Settled
+
+SAMPLES_OF_A_FLOW = 48
+FLOWS_SAMPLED = 50_000
+
+Sign = tuple[bool, int, int, int, int]
+"""Whether of the first end, which of SYN, FIN and RST, TSval, TSecr, bytes of payload."""
+
+
+@dataclasses.dataclass(slots=True)
+class Sample:
+    """What is compared of one connection at one place."""
+
+    is_guessed: list[bool]
+    signs: dict[Sign, int] = dataclasses.field(default_factory=dict)
+    """Sequence numbers by sign; -1 where two segments have it."""
+    has_syn: bool = False
+
+
+class Samples:
+    """The connections of one place."""
+
+    def __init__(self) -> None:
+        self.flows: dict[tuple[Tuple, int], Sample] = {}
+
+    def add(self, settled: Settled, numbering: Numbering) -> None:
+        """Takes a settled segment in."""
+        segment = settled.row.segment
+        if segment is None or settled.row.raw or segment.seq is None:
+            return
+        found = numbering.flow_of(settled.row)
+        if found is None:
+            return
+        key, flow = found
+        sample = self.flows.get((key, flow.incarnation))
+        if sample is None:
+            if len(self.flows) >= FLOWS_SAMPLED:
+                return
+            sample = self.flows[key, flow.incarnation] = Sample(flow.is_guessed)
+        sample.is_guessed = flow.is_guessed
+        if segment.flags & SYN:
+            sample.has_syn = True
+        at = segment.options.find(b"\x08\x0a")
+        if at < 0 or settled.is_inferred or segment.flags & RST or len(sample.signs) >= SAMPLES_OF_A_FLOW:
+            return
+        stamps = segment.options[at + 2 : at + 10]
+        sign = (
+            tuple_of(settled.row)[1] == 0, segment.flags & (SYN | FIN | RST),
+            int.from_bytes(stamps[:4]), int.from_bytes(stamps[4:]), segment.length,
+        )  # fmt: skip
+        sample.signs[sign] = segment.seq if sample.signs.get(sign, segment.seq) == segment.seq else -1
+
+
+def find_bases(places: Mapping[str, Sequence[Samples]]) -> dict[str, dict[tuple[Tuple, int, bool], int]]:
+    """By place: the bases with which guessed numbers of one connection are the same at all places, and those of others are not.
+
+    A connection whose SYN both places show without timestamps keeps the stand-in that its addresses give; so does one that only one place
+    shows.
+    """
+    by_tuple: dict[Tuple, list[tuple[str, int, Sample]]] = collections.defaultdict(list)
+    for place, several in sorted(places.items()):
+        for samples in several:
+            for (key, incarnation), sample in samples.flows.items():
+                by_tuple[key].append((place, incarnation, sample))
+    found: dict[str, dict[tuple[Tuple, int, bool], int]] = {place: {} for place in places}
+    for key, members in by_tuple.items():
+        if len({place for place, _, _ in members}) < 2:
+            continue
+        # Those that tell their numbers come first; the others are set to them, or to the first of their own kind.
+        members.sort(key=lambda member: any(member[2].is_guessed))
+        settled: list[tuple[str, Sample, dict[bool, int]]] = []
+        for place, incarnation, sample in members:
+            shift = _shift_to(settled, place, sample)
+            if shift is None and any(sample.is_guessed):
+                alone = sample.has_syn and not sample.signs
+                shift = {
+                    end == 0: 0 if alone or not settled
+                    else (synthetic(key, incarnation, end, place) - synthetic(key, incarnation, end)) & MASK
+                    for end in (0, 1)
+                }  # fmt: skip
+            shift = shift or {True: 0, False: 0}
+            for end in (0, 1):
+                if sample.is_guessed[end] and shift.get(end == 0):
+                    base = synthetic(key, incarnation, end)
+                    found[place][key, incarnation, end == 0] = (base + shift[end == 0]) & MASK
+            settled.append((place, sample, shift))
+    return found
+
+
+def _shift_to(settled: Sequence[tuple[str, Sample, dict[bool, int]]], place: str, sample: Sample) -> dict[bool, int] | None:
+    """What is to be added to a sample's numbers to be those of the same connection at another place; None where none is the same."""
+    for other, known, own_shift in settled:
+        if other == place:
+            continue
+        votes: dict[bool, collections.Counter[int]] = {True: collections.Counter(), False: collections.Counter()}
+        for sign, seq in sample.signs.items():
+            there = known.signs.get(sign, -1)
+            if seq >= 0 and there >= 0:
+                votes[sign[0]][(there + own_shift.get(sign[0], 0) - seq) & MASK] += 1
+        if votes[True] or votes[False]:
+            shift = {first: counted.most_common(1)[0][0] for first, counted in votes.items() if counted}
+            if len(shift) == 1 and any(sample.is_guessed) and sample.has_syn and known.has_syn:
+                shift[not next(iter(shift))] = 0
+            return {True: shift.get(True, 0), False: shift.get(False, 0)}
+    return None
