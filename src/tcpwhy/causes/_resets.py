@@ -59,11 +59,14 @@ def next_seq(segments: Sequence[Segment]) -> int | None:
     return end
 
 
-def continues_ids(ids: Sequence[int], new: int) -> bool | None:
-    """Whether an IP identification goes on where a socket's own count stands; None where the others are not counted one by one."""
+def continues_ids(ids: Sequence[int | None], new: int | None) -> bool | None:
+    """Whether an IP identification goes on where a socket's own count stands; None where the others are not counted one by one.
+
+    None too where the evidence does not hold identifications (a pasted listing).
+    """
     known = [one for one in ids if one]
     steps = [(later - earlier) & 0xFFFF for earlier, later in itertools.pairwise(known)]
-    if len(steps) < 2 or any(step > DENSE_ID_STEP for step in steps):
+    if new is None or len(steps) < 2 or any(step > DENSE_ID_STEP for step in steps):
         return None
     return 0 < (new - known[-1]) & 0xFFFF <= DENSE_ID_STEP
 
@@ -246,7 +249,7 @@ def unsent(connection: Connection, reset: Segment) -> Unsent | None:
     return Unsent(reset, first, missing, occasions[-1] if occasions else None, doubt)
 
 
-def _name(reset: Segment) -> tuple[Side, int, int, int]:
+def _name(reset: Segment) -> tuple[Side, int, int, int | None]:
     return reset.sender, reset.flags, reset.seq, reset.ip_id
 
 

@@ -28,13 +28,14 @@ class Progress:
 
 
 def progress_of(segments: Sequence[Segment], until: Segment | None = None) -> dict[Side, Progress]:
-    """Both ends' progress; data sent before `until`, acknowledgments at any time."""
+    """Both ends' progress; data sent before `until`, or before it came to the other end; acknowledgments at any time."""
     progress: dict[Side, Progress] = {"client": Progress(), "server": Progress()}
     reached = False
     for segment in segments:
         reached = reached or segment is until
         mine, other = progress[segment.sender], progress[other_side(segment.sender)]
-        if segment.length and not reached and not segment.is_reset and not is_tls_alert(segment):
+        in_time = not reached or (until is not None and _crossed(segment, until))
+        if segment.length and in_time and not segment.is_reset and not is_tls_alert(segment):
             end = (segment.seq + segment.length) & 0xFFFF_FFFF
             if mine.data_end is None or seq_before(mine.data_end, end):
                 mine.data_end = end
@@ -48,6 +49,12 @@ def progress_of(segments: Sequence[Segment], until: Segment | None = None) -> di
         if own.acked is None and own.data_end is not None and heard:
             own.acked = next(segment.seq for segment in segments if segment.sender == side and segment.length)
     return progress
+
+
+def _crossed(segment: Segment, until: Segment) -> bool:
+    """True where the other end's segment was under way before `until` had come to the place nearest to that end."""
+    met = until.sighting_at(segment.first.vantage_point)
+    return segment.sender != until.sender and met is not None and segment.first.time_ns < met.time_ns
 
 
 def heard_at_home(connection: Connection, side: Side) -> list[Segment]:
