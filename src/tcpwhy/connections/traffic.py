@@ -13,6 +13,7 @@ from tcpwhy.connections.kinds import Failure, Kind
 from tcpwhy.connections.link_loss import LinkLoss, Rate, is_by_size, is_proven_lost
 from tcpwhy.connections.losses import Crossing, crossings
 from tcpwhy.connections.packet import SYN, Side
+from tcpwhy.connections.presence import Presence
 from tcpwhy.tables.flows import query
 
 MOMENTS = {
@@ -29,7 +30,11 @@ class Traffic:
         self, db: duckdb.DuckDBPyConnection, names: Iterable[str], offsets_ns: Mapping[str, int], links: Iterable[LinkLoss]
     ) -> None:
         """`names`: the vantage points by their numbers; `offsets_ns`: each clock minus the common one."""
+        names = tuple(names)
         self.links = tuple(links)
+        self.presence = Presence(db, names, offsets_ns)
+        self.failed: tuple[Connection, ...] = ()
+        """All connections of the case that failed, as soon as that is known."""
         self._db = db
         self._number = {name: number for number, name in enumerate(names)}
         self._offsets_ns = offsets_ns

@@ -127,6 +127,7 @@ def judge_connections(case: Case, assembly: Assembly, numbers: Sequence[int], sl
         answers_seen = any(place in answers for place in connection.places)
         connection.failure = find_failure(connection, answers_seen=answers_seen, slow_ns=slow_ns) or traffic.lossy(connection)
     tied = tell_logs(case, assembly, list(built.values()))
+    traffic.failed = tuple(connection for connection in built.values() if connection.failure is not None)
     causes = catalogue()
     suspected = suspected_causes(assembly, causes, list(built))
     wanted = set(numbers)
