@@ -111,6 +111,12 @@ def stops(connection: Connection) -> tuple[Stop, ...]:
     return tuple(found)
 
 
+def stop_at(connection: Connection, place: str, segment: Segment) -> Stop | None:
+    """What the state of one host says of a segment that its capture has; None without a state, or where the interface is unknown."""
+    arrived = arrival(connection, place, segment)
+    return _stop(connection, arrived) if arrived is not None else None
+
+
 def end_of(connection: Connection) -> Stop | None:
     """The last host that the packet came to, if its state names a cause there and none of its counters denies it."""
     found = stops(connection)

@@ -38,7 +38,7 @@ def story(world: World) -> None:
         row.server.sysctl("net.ipv4.tcp_abort_on_overflow", 1)
     world.record()
     begun = time.monotonic()
-    Load(world, row.client, row.address, row.port).mixed(40, 5.0)
+    Load(world, row.client, row.address, row.port).mixed(50, 7.0)
     second = Load(world, crowd, row.address, port)
     for _ in range(6):
         second.talk("before", one_request).result()
@@ -54,7 +54,7 @@ def story(world: World) -> None:
     wait(prey, PATIENCE + 1)
     if world.form == "burst":
         hanging.resume()
-    time.sleep(max(0.5, begun + 7.0 - time.monotonic()))
+    time.sleep(max(0.5, begun + 7.5 - time.monotonic()))
 
 
 def slow_down(row: Row, crowd: Host) -> None:

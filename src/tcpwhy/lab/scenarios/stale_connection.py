@@ -34,7 +34,7 @@ def story(world: World) -> None:
     world.notes |= {"ports": ports, "prey": prey}
     world.record()
     begun = time.monotonic()
-    Load(world, row.client, row.address, row.port).mixed(40, 5.0)
+    Load(world, row.client, row.address, row.port).mixed(50, 7.0)
     with ThreadPoolExecutor(len(ports), initializer=enter, initargs=(row.client.netns,)) as pool:
         first = pool.map(lambda port: first_use(row, port, rests=rests), ports)
         world.notes["first"] = list(first)
@@ -45,7 +45,7 @@ def story(world: World) -> None:
         low = set(prey if world.fault else ports) if rests else set()
         again = pool.map(lambda port: second_use(row, port, LOW if port in low else HIGH if rests else None), ports)
         world.notes["again"] = dict(zip(map(str, ports), again, strict=True))
-    time.sleep(max(1.5, begun + 7.0 - time.monotonic()))
+    time.sleep(max(1.5, begun + 7.5 - time.monotonic()))
 
 
 def first_use(row: Row, port: int, *, rests: bool) -> str:
