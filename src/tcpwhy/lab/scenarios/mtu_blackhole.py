@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from ..firewall import Attempt, attempts
 from ..host import Host
-from ..load import Load, endpoint
+from ..load import Load, Talk, endpoint
 from ..scenario import Scenario, Truth
 from ..services import backend
 from ..view import CaseView
@@ -53,10 +53,12 @@ def story(world: World) -> None:
         if world.form == "download":
             load.talk("prey", lambda talk: talk.ask("GET", "/files/100k"), after=after, timeout=PATIENCE)
         else:
-            body = world.random.randbytes(world.random.randrange(20_000, 90_000))
-            timeout = 15.0 if world.form == "probing" else PATIENCE
-            load.talk("prey", lambda talk, body=body: talk.ask("POST", "/upload", body), after=after, timeout=timeout)
+            load.talk("prey", _upload, after=after, timeout=15.0 if world.form == "probing" else PATIENCE)
     time.sleep(9.5)
+
+
+def _upload(talk: Talk) -> None:
+    talk.ask("POST", "/upload", talk.load.random.randbytes(talk.load.random.randrange(20_000, 90_000)))
 
 
 def _in_a_row(world: World, hosts: list[Host]) -> str:

@@ -1,0 +1,170 @@
+"""What waited in a failed connection goes in; whether only the larger segments are missing, told between places or at one, comes out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from tcpwhy.causes._asking import capture_at
+from tcpwhy.causes._lost import End, Wait
+from tcpwhy.causes._sizes import is_large
+from tcpwhy.causes._verdict import Open, exhibit
+from tcpwhy.connections.connection import SIDES, Connection, Segment
+from tcpwhy.connections.failure import Kind
+from tcpwhy.connections.link_loss import Rate, is_by_size
+from tcpwhy.connections.losses import Crossing, full_payload
+from tcpwhy.connections.packet import ACK, SYN, Side, other_side, seq_before
+from tcpwhy.connections.stalls import StallKind
+
+REPEATS = 3
+"""So many times the same bytes must be sent and lost before their size is blamed: once or twice is chance."""
+
+RIGHT_BEFORE_NS = 1_000_000_000
+"""What passed so shortly before the first loss shows that the way was open."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unfit:
+    """Segments that do not fit the way, and those that do."""
+
+    side: Side
+    """Who sent them."""
+    wait: Wait
+    segments: tuple[Segment, ...]
+    """The first that did not pass, and its repetitions."""
+    stuck: int
+    """Payload of the smallest packet that did not pass."""
+    passed: int
+    """Payload of the largest that did; 0 where only bare ACKs are known to."""
+    small_before: bool
+    """Smaller ones passed right before."""
+    small_after: bool
+    """Smaller ones passed while the large ones did not."""
+    crossing: Crossing | None
+
+
+def unfit_between(connection: Connection, found: Sequence[Wait]) -> Unfit | None:
+    """Told by two places: each large segment is seen at the first and not at the second, each small one at both."""
+    for wait in found:
+        lost = [one for one in wait.attempts if one.end is End.LOST]
+        places = [one.crossing for one in lost if one.crossing is not None]
+        crossing = max(places, key=places.count, default=None)
+        if crossing is None or len(lost) < REPEATS or crossing.doubt is not None or not _is_size_alone(connection, crossing):
+            continue
+        missing = [one.segment for one in crossing.missing]
+        first_ns = min(one.aligned_ns for one in missing)
+        others = len({one.seq for one in missing}) > 1
+        before = [one for one in crossing.passed if 0 <= first_ns - one.aligned_ns <= RIGHT_BEFORE_NS and not one.flags & SYN]
+        after = [one for one in crossing.passed if one.aligned_ns > first_ns]
+        return Unfit(
+            side=wait.stall.side,
+            wait=wait,
+            segments=tuple(one.segment for one in lost),
+            stuck=crossing.smallest_lost,
+            passed=crossing.largest_passed,
+            small_before=bool(before) and others,
+            small_after=bool(after),
+            crossing=crossing,
+        )
+    return None
+
+
+def _is_size_alone(connection: Connection, crossing: Crossing) -> bool:
+    rate = connection.traffic.rate_of(crossing) if connection.traffic is not None else Rate(0, 0)
+    return is_by_size(crossing, rate) and all(is_large(connection, one.segment) for one in crossing.missing)
+
+
+def sender_alone(connection: Connection, found: Sequence[Wait]) -> Unfit | Open | None:
+    """Told by what the other end acknowledges: it stands at a large segment, and has smaller ones from behind it (SACK).
+
+    Open where only the repetitions of a large segment are seen; None where these arrive, or others as large did.
+    """
+    for wait in found:
+        sent = [one.segment for one in wait.attempts]
+        side = wait.stall.side
+        if wait.stall.kind is not StallKind.LOSS or len(sent) < REPEATS or any(_arrived(connection, one) for one in sent):
+            continue
+        stuck = sent[: -1 if wait.stall.ended and sent[-1].length < sent[0].length else None]
+        acked = [one for one in connection.segments if one.sender == side and one.length and _is_acked(connection, one)]
+        stuck = [one for one in stuck if is_large(connection, one) and not any(one is other for other in acked)]
+        if len(stuck) < REPEATS:
+            continue
+        full = full_payload(connection)
+        smallest = min(min(one.length, full) for one in stuck)
+        if any(min(one.length, full) >= smallest for one in acked if one.retransmits is None):
+            continue
+        behind = [one for one in connection.segments if one.sender == side and one.length and _is_sacked(connection, one)]
+        passed = max((min(one.length, full) for one in (*acked, *behind)), default=0)
+        if behind and passed < smallest:
+            return Unfit(side, wait, tuple(stuck), smallest, passed, small_before=bool(acked), small_after=True, crossing=None)
+        shown = tuple(exhibit(one, connection, "repeated, never acknowledged") for one in stuck[:2])
+        decides = "whether only small segments arrive there"
+        return Open(
+            f"only full-sized segments, of {smallest} bytes, are repeated", (capture_at(connection, other_side(side), decides),), shown
+        )
+    return None
+
+
+def _arrived(connection: Connection, segment: Segment) -> bool:
+    """True where the host that it was sent to saw it."""
+    if segment.sender == "client":
+        return segment.seen_at(connection.places[-1]) and connection.is_server_host(connection.places[-1])
+    return segment.seen_at(connection.places[0]) and bool(connection.is_client_host(connection.places[0]))
+
+
+def _is_acked(connection: Connection, segment: Segment) -> bool:
+    acks = [one.ack for one in connection.segments if one.sender != segment.sender and one.flags & ACK and not one.is_reset]
+    return any(not seq_before(ack, segment.seq_end) for ack in acks)
+
+
+def _is_sacked(connection: Connection, segment: Segment) -> bool:
+    for one in connection.segments:
+        if one.sender == segment.sender or not one.packet.sack:
+            continue
+        for begin, end in blocks_of(one.packet.sack):
+            if not seq_before(segment.seq, begin) and not seq_before(end, segment.seq_end) and not seq_before(begin, one.ack):
+                return True
+    return False
+
+
+def blocks_of(sack: str) -> Iterator[tuple[int, int]]:
+    """The blocks of a SACK option, as the core writes them."""
+    for block in sack.split():
+        begin, _, end = block.partition("-")
+        yield int(begin), int(end)
+
+
+def silent_hole(connection: Connection, found: Sequence[Wait]) -> Open | None:
+    """Told at the receiver: bytes are missing before smaller segments, or nothing of what must have been sent came at all."""
+    failure = connection.failure
+    if failure is None:
+        return None
+    for side in SIDES:
+        receiver = connection.places[0] if side == "server" else connection.places[-1]
+        gap = _gap(connection, side, receiver)
+        if gap is not None and gap[0] >= min(full_payload(connection), 500):
+            missing, behind = gap
+            because = f"{missing} bytes of the {side} are missing before a segment of {behind.length} bytes, and never came"
+            ask = capture_at(connection, side, "whether the missing bytes were sent, in segments of which size, and repeated")
+            return Open(because, (ask,), (exhibit(behind, connection, "behind the hole", receiver),), receiver)
+    if failure.kind not in (Kind.GAVE_UP, Kind.RESET, Kind.SILENT) or connection.is_server_host(connection.places[-1]):
+        return None
+    spoken = [one for one in connection.segments if one.length and not one.is_reset]
+    if spoken and spoken[-1].sender == "client" and any(one.sender == "server" for one in connection.segments):
+        ask = capture_at(connection, "server", "whether it sent an answer in full-sized segments that never arrive")
+        return Open("the answer may have been sent in full-sized segments, of which none came", (ask,))
+    return None
+
+
+def _gap(connection: Connection, side: Side, place: str) -> tuple[int, Segment] | None:
+    """Bytes that an end must have sent before others that came, and that never came to a place; with the first segment behind these."""
+    came = [one for one in connection.segments if one.sender == side and one.length and not one.is_reset and one.seen_at(place)]
+    acks = [one.ack for one in connection.segments if one.sender != side and one.flags & ACK and not one.is_reset and not one.opens]
+    if not came or not acks:
+        return None
+    end: int | None = None
+    for one in sorted(came, key=lambda segment: (segment.seq - came[0].seq + 0x4000_0000) & 0xFFFF_FFFF):
+        if end is not None and seq_before(end, one.seq) and not any(seq_before(end, ack) for ack in acks):
+            return (one.seq - end) & 0xFFFF_FFFF, one
+        end = one.seq_end if end is None or seq_before(end, one.seq_end) else end
+    return None
