@@ -21,6 +21,7 @@ FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10  # RFC 9293 section 3.1
 FIELDS = (
     *("frame.number", "frame.time_epoch", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "tcp.srcport", "tcp.dstport"),
     *("tcp.seq_raw", "tcp.ack_raw", "tcp.flags", "tcp.len", "tcp.options.timestamp.tsval", "ip.id", "tcp.options"),
+    "tcp.window_size_value",
 )
 
 
@@ -41,6 +42,8 @@ class Packet:
     timestamp: int | None
     identification: int
     options: bytes
+    window: int
+    """As it stands in the header, not scaled."""
 
     def has(self, *flags: int) -> bool:
         """Whether all of these flags are set."""
@@ -174,7 +177,7 @@ def _read(path: Path, place: str) -> Iterator[Packet]:
     command += [word for name in FIELDS for word in ("-e", name)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     for line in done.stdout.splitlines():
-        number, when, ip4s, ip4d, ip6s, ip6d, sport, dport, seq, ack, flags, length, tsval, ident, options = line.split("\t")
+        number, when, ip4s, ip4d, ip6s, ip6d, sport, dport, seq, ack, flags, length, tsval, ident, options, window = line.split("\t")
         if not sport:
             continue
         seconds, _, fraction = when.partition(".")
@@ -193,4 +196,5 @@ def _read(path: Path, place: str) -> Iterator[Packet]:
             timestamp=int(tsval) if tsval else None,
             identification=int(ident, 16) if ident else 0,
             options=bytes.fromhex(options),
+            window=int(window or 0),
         )
