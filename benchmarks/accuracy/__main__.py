@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--healthy", type=int, default=100_000, help="connections in runs where nothing fails (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="everything drawn at random follows from it (%(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="cases made, or judged, at the same time (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="judge with all evidence and with single vantage points only")
     parser.add_argument("--page", type=Path, default=PAGE, help="where the table goes (docs/accuracy.md)")
     found = parser.parse_args()
     for stage in found.stages:
@@ -50,6 +52,7 @@ def tell(line: str) -> None:
 def main() -> None:
     """Run the stages that were asked for, in their order; those after `make` take every case of the folder."""
     options = arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # either signal lets the worlds that run come to their end
     stages = options.stages or STAGES
     folder: Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +60,7 @@ def main() -> None:
         make(plan.faulty(options.causes, options.runs), folder, seed=options.seed, jobs=options.jobs, wanted=None, tell=tell)
         make(plan.healthy(), folder, seed=options.seed, jobs=options.jobs, wanted=options.healthy, tell=tell)
     if "judge" in stages or "table" in stages:
-        cases = list(judge_all(folder, jobs=options.jobs, tell=tell))
+        cases = list(judge_all(folder, jobs=options.jobs, quick=options.quick, tell=tell))
         problems = [line for judged, _ in cases for line in failures(judged)]
         (folder / PROBLEMS).write_text("".join(f"{line}\n" for line in problems))
         tell(f"{len(problems)} problems, in {folder / PROBLEMS}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import tempfile
@@ -64,6 +65,8 @@ class Judged(msgspec.Struct, frozen=True):
 
     program: str
     """What `program` said when it was judged."""
+    quick: bool
+    """Judged with all evidence and with single places only."""
     case: str
     scenario: str
     cause: str | None
@@ -91,19 +94,23 @@ def program() -> str:
     return digest.hexdigest()[:16]
 
 
-def judge(truth_file: Path) -> Judged:
-    """Diagnose a case with each part of its evidence; the result is kept beside it, and taken from there next time."""
+def judge(truth_file: Path, *, quick: bool = False) -> Judged:
+    """Diagnose a case with each part of its evidence; the result is kept beside it, and taken from there next time.
+
+    `quick`: with all of it and with single vantage points only.
+    """
     kept = truth_file.parent / JUDGED
     if kept.exists():
-        judged = msgspec.json.decode(kept.read_bytes(), type=Judged)
-        if judged.program == program():
-            return judged
-    judged = judge_anew(truth_file)
+        with contextlib.suppress(msgspec.ValidationError):  # written by another version of this file
+            judged = msgspec.json.decode(kept.read_bytes(), type=Judged)
+            if judged.program == program() and (quick or not judged.quick):
+                return judged
+    judged = judge_anew(truth_file, quick=quick)
     kept.write_bytes(msgspec.json.format(msgspec.json.encode(judged), indent=1))
     return judged
 
 
-def judge_anew(truth_file: Path) -> Judged:
+def judge_anew(truth_file: Path, *, quick: bool = False) -> Judged:
     """The same without looking at what is kept."""
     truth = json.loads(truth_file.read_text())
     case = truth_file.parent / truth_file.name.removesuffix(".expected.json")
@@ -116,6 +123,8 @@ def judge_anew(truth_file: Path) -> Judged:
     crashes: dict[str, str] = {}
     parts: dict[str, str] = {}
     for part in parts_of(case, states=0, pairs=2) if heavy else parts_of(case):
+        if quick and part.kind not in ("all", "one place"):
+            break  # these come first
         parts[part.name] = part.kind
         try:
             report = _report(case, part)
@@ -130,6 +139,7 @@ def judge_anew(truth_file: Path) -> Judged:
         accusations += [Accusation(part.name, *ends, _words(words)) for ends, words in sorted(said.items()) if ends not in spared]
     return Judged(
         program=program(),
+        quick=quick,
         case=case.name,
         scenario=truth["scenario"],
         cause=truth["cause"],
