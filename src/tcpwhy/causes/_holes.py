@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tcpwhy.causes._asking import capture_at
 from tcpwhy.causes._lost import End, Wait
@@ -13,7 +14,7 @@ from tcpwhy.connections.connection import SIDES, Connection, Segment
 from tcpwhy.connections.failure import Kind
 from tcpwhy.connections.link_loss import Rate, is_by_size
 from tcpwhy.connections.losses import Crossing, full_payload
-from tcpwhy.connections.packet import ACK, SYN, Side, other_side, seq_before
+from tcpwhy.connections.packet import ACK, SYN, Side, other_side, seq_before, seq_distance
 from tcpwhy.connections.stalls import StallKind
 
 REPEATS = 3
@@ -75,28 +76,26 @@ def _is_size_alone(connection: Connection, crossing: Crossing) -> bool:
 
 
 def sender_alone(connection: Connection, found: Sequence[Wait]) -> Unfit | Open | None:
-    """Told by what the other end acknowledges: it stands at a large segment, and has smaller ones from behind it (SACK).
+    """Told by what the other end acknowledges: not a large segment, however often it is sent, but smaller ones sent behind it.
 
     Open where only the repetitions of a large segment are seen; None where these arrive, or others as large did.
     """
+    full = full_payload(connection)
     for wait in found:
-        sent = [one.segment for one in wait.attempts]
-        side = wait.stall.side
-        if wait.stall.kind is not StallKind.LOSS or len(sent) < REPEATS or any(_arrived(connection, one) for one in sent):
+        sent, side = [one.segment for one in wait.attempts], wait.stall.side
+        sizes = [min(one.length, full) for one in sent]
+        tried = next((number for number in range(1, len(sizes)) if sizes[number] < sizes[number - 1]), len(sizes))
+        stuck = [one for one in sent[:tried] if is_large(connection, one)]
+        through = wait.stall.ended and tried == len(sizes)
+        if wait.stall.kind is not StallKind.LOSS or len(stuck) < REPEATS or through or any(_arrived(connection, one) for one in stuck):
             continue
-        stuck = sent[: -1 if wait.stall.ended and sent[-1].length < sent[0].length else None]
-        acked = [one for one in connection.segments if one.sender == side and one.length and _is_acked(connection, one)]
-        stuck = [one for one in stuck if is_large(connection, one) and not any(one is other for other in acked)]
-        if len(stuck) < REPEATS:
+        passed = _passed(connection, side, stuck[-1].aligned_ns)
+        largest = max((min(one.length, full) for one in passed), default=0)
+        smallest = min(sizes[:tried])
+        if largest >= smallest:
             continue
-        full = full_payload(connection)
-        smallest = min(min(one.length, full) for one in stuck)
-        if any(min(one.length, full) >= smallest for one in acked if one.retransmits is None):
-            continue
-        behind = [one for one in connection.segments if one.sender == side and one.length and _is_sacked(connection, one)]
-        passed = max((min(one.length, full) for one in (*acked, *behind)), default=0)
-        if behind and passed < smallest:
-            return Unfit(side, wait, tuple(stuck), smallest, passed, small_before=bool(acked), small_after=True, crossing=None)
+        if any(one.aligned_ns > stuck[0].aligned_ns for one in passed):
+            return Unfit(side, wait, tuple(stuck), smallest, largest, small_before=True, small_after=True, crossing=None)
         shown = tuple(exhibit(one, connection, "repeated, never acknowledged") for one in stuck[:2])
         decides = "whether only small segments arrive there"
         return Open(
@@ -105,26 +104,56 @@ def sender_alone(connection: Connection, found: Sequence[Wait]) -> Unfit | Open 
     return None
 
 
+def _passed(connection: Connection, side: Side, last_ns: int) -> list[Segment]:
+    """Data of one end that the other acknowledges: before `last_ns`, or sent after it; else it may have been sent again in other pieces."""
+    reached: list[tuple[int, int]] = []
+    blocks: list[tuple[int, int, int]] = []
+    base = next((one.seq for one in connection.segments if one.sender == side), 0)
+    for one in connection.segments:
+        if one.sender == side or not one.flags & ACK or one.is_reset:
+            continue
+        ack = seq_distance(base, one.ack)
+        if not reached or ack > reached[-1][0]:
+            reached.append((ack, one.aligned_ns))
+        for begin, end in blocks_of(one.packet.sack):
+            if seq_distance(base, begin) >= ack:  # Below it the first block tells of duplicates (RFC 2883).
+                blocks.append((seq_distance(base, begin), seq_distance(base, end), one.aligned_ns))
+    early = _joined((begin, end) for begin, end, at_ns in blocks if at_ns < last_ns)
+    later = _joined((begin, end) for begin, end, _ in blocks)
+    found = []
+    for one in connection.segments:
+        if one.sender != side or not one.length or one.is_reset:
+            continue
+        begin, end = seq_distance(base, one.seq), seq_distance(base, one.seq) + one.length
+        at = bisect.bisect_left(reached, end, key=lambda entry: entry[0])
+        late = one.aligned_ns > last_ns
+        acked = at < len(reached) and (late or reached[at][1] < last_ns)
+        if acked or _holds(later if late else early, begin, end):
+            found.append(one)
+    return found
+
+
+def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans in order, those that touch made one."""
+    found: list[tuple[int, int]] = []
+    for begin, end in sorted(spans):
+        if found and begin <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], end)
+        else:
+            found.append((begin, end))
+    return found
+
+
+def _holds(spans: list[tuple[int, int]], begin: int, end: int) -> bool:
+    at = bisect.bisect_right(spans, begin, key=lambda span: span[0]) - 1
+    return at >= 0 and spans[at][0] <= begin and end <= spans[at][1]
+
+
 def _arrived(connection: Connection, segment: Segment) -> bool:
     """True where the host that it was sent to saw it."""
     if segment.sender == "client":
         return segment.seen_at(connection.places[-1]) and connection.is_server_host(connection.places[-1])
     return segment.seen_at(connection.places[0]) and bool(connection.is_client_host(connection.places[0]))
-
-
-def _is_acked(connection: Connection, segment: Segment) -> bool:
-    acks = [one.ack for one in connection.segments if one.sender != segment.sender and one.flags & ACK and not one.is_reset]
-    return any(not seq_before(ack, segment.seq_end) for ack in acks)
-
-
-def _is_sacked(connection: Connection, segment: Segment) -> bool:
-    for one in connection.segments:
-        if one.sender == segment.sender or not one.packet.sack:
-            continue
-        for begin, end in blocks_of(one.packet.sack):
-            if not seq_before(segment.seq, begin) and not seq_before(end, segment.seq_end) and not seq_before(begin, one.ack):
-                return True
-    return False
 
 
 def blocks_of(sack: str) -> Iterator[tuple[int, int]]:
@@ -162,9 +191,10 @@ def _gap(connection: Connection, side: Side, place: str) -> tuple[int, Segment] 
     acks = [one.ack for one in connection.segments if one.sender != side and one.flags & ACK and not one.is_reset and not one.opens]
     if not came or not acks:
         return None
+    reached = max(seq_distance(came[0].seq, ack) for ack in acks)
     end: int | None = None
-    for one in sorted(came, key=lambda segment: (segment.seq - came[0].seq + 0x4000_0000) & 0xFFFF_FFFF):
-        if end is not None and seq_before(end, one.seq) and not any(seq_before(end, ack) for ack in acks):
+    for one in sorted(came, key=lambda segment: seq_distance(came[0].seq, segment.seq)):
+        if end is not None and seq_before(end, one.seq) and reached <= seq_distance(came[0].seq, end):
             return (one.seq - end) & 0xFFFF_FFFF, one
         end = one.seq_end if end is None or seq_before(end, one.seq_end) else end
     return None
