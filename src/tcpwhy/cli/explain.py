@@ -17,8 +17,11 @@ from tcpwhy.cli._terminal import paint_for, write_answer
 @click.argument("cause", required=False)
 @click.pass_obj
 def command(color: str, cause: str | None) -> int:
-    """Tell what CAUSE is, how it shows at each place, what it is confused with and what mends it; without CAUSE list all."""
-    from tcpwhy.causes import ALL_IDS, catalogue
+    """Tell what CAUSE is, how it shows at each place and in a real case, what it is confused with and what mends it.
+
+    Without CAUSE list all.
+    """
+    from tcpwhy.causes import ALL_IDS, catalogue, real_case
     from tcpwhy.report.page import render_catalogue, render_page
 
     pages = {page.id: page for page in catalogue()}
@@ -33,5 +36,5 @@ def command(color: str, cause: str | None) -> int:
     if cause not in pages:
         write_answer(f"{cause}\n\ntcpwhy does not examine this cause yet.\n")
         return OK
-    write_answer(render_page(cause, pages[cause].title, pages[cause].headings, paint))
+    write_answer(render_page(cause, pages[cause].title, pages[cause].headings, real_case(cause), paint))
     return OK
