@@ -9,7 +9,7 @@ import duckdb
 
 from tcpwhy.connections.connection import SIDES, Connection
 from tcpwhy.connections.losses import Crossing, crossings
-from tcpwhy.connections.packet import SYN, Side
+from tcpwhy.connections.packet import RST, SYN, Side
 from tcpwhy.connections.topology import Topology
 from tcpwhy.tables.flows import query
 
@@ -154,14 +154,14 @@ def verified(link: LinkLoss, connections: Iterable[Connection]) -> LinkLoss:
     """The link as the packets of the connections that seem to have lost some there tell it: `connections` are all that count.
 
     Left out is what only seemed lost, what an ICMP error answered, and what is lost by its size, if chance is not as likely. Whether it
-    is lossy, neither handshakes nor ends decide: what drops SYNs, or a connection for good, need not drop anything else.
+    is lossy, neither attempts, handshakes, RSTs nor ends decide: what drops these, or a connection for good, need not drop anything else.
     """
     crossed = [(one, crossing) for one in connections for crossing in crossings(one) if link.crossed_by(crossing)]
     crossed = [(one, crossing) for one, crossing in crossed if is_proven_lost(one, crossing)]
     strict: dict[Side, int] = {"client": 0, "server": 0}
     for _, crossing in crossed:
         if not crossing.spares_small:
-            strict[crossing.side] += sum(one.packets for one in crossing.missing if one.followed and not one.segment.flags & SYN)
+            strict[crossing.side] += sum(one.packets for one in crossing.missing if one.followed and not one.segment.flags & (SYN | RST))
     sure = _with_lost(link, strict)
     if not sure.is_lossy:
         return dataclasses.replace(sure, connections=frozenset())
@@ -178,8 +178,10 @@ def _with_lost(link: LinkLoss, lost: Mapping[Side, int]) -> LinkLoss:
 
 
 def is_proven_lost(connection: Connection, crossing: Crossing) -> bool:
-    """True where packets of a connection are surely lost there, and nobody says that they are too big."""
-    return bool(crossing.missing) and crossing.doubt is None and not any(error.is_too_big for error in connection.icmp)
+    """True where packets of an established connection are surely lost there, and nobody says that they are too big."""
+    if not crossing.missing or crossing.doubt is not None or not connection.established:
+        return False
+    return not any(error.is_too_big for error in connection.icmp)
 
 
 def is_by_size(crossing: Crossing, rate: Rate) -> bool:
