@@ -14,6 +14,7 @@ from tcpwhy.connections.link_loss import LinkLoss, Rate, is_by_size, is_proven_l
 from tcpwhy.connections.losses import Crossing, crossings
 from tcpwhy.connections.packet import SYN, Side
 from tcpwhy.connections.presence import Presence
+from tcpwhy.connections.silences import Survived
 from tcpwhy.tables.flows import query
 
 MOMENTS = {
@@ -33,6 +34,7 @@ class Traffic:
         names = tuple(names)
         self.links = tuple(links)
         self.presence = Presence(db, names, offsets_ns)
+        self.survived = Survived(db, names)
         self.failed: tuple[Connection, ...] = ()
         """All connections of the case that failed, as soon as that is known."""
         self._db = db
