@@ -62,7 +62,7 @@ CASES = [
     ("read tcp [::1]:40000->[::1]:80: i/o timeout", "timeout_reading", "[::1]:40000", "[::1]:80", True),
     (f"write tcp {A}->{B}: i/o timeout", "timeout_writing", A, B, True),
     (f"write tcp {A}->{B}: write: connection reset by peer", "reset", A, B, True),
-    ('Post "http://10.0.0.1/b": EOF', "eof", None, None, True),
+    ('Post "http://10.0.0.1/b": EOF', "eof", None, "10.0.0.1:80", True),
     ("http: server closed idle connection", "idle_closed", None, None, True),
     (
         'Get "http://h/": context deadline exceeded (Client.Timeout exceeded while awaiting headers)',

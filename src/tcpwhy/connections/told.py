@@ -55,13 +55,13 @@ def failure_by_log(connection: Connection) -> Failure | None:
 
     As when the capture ends before the client gives up. Only lines that can speak of no other connection count.
     """
-    for line in told_of(connection.told, "timeout_connecting", "timeout_reading", by="client"):
+    for line in told_of(connection.told, "timeout_connecting", "timeout_reading", "timeout", by="client"):
         at_ns = line.aligned_ns
         where = f"{line.file}:{line.line}"
-        if line.kind == "timeout_connecting" and waits_for_handshake(connection, at_ns):
+        if line.kind != "timeout_reading" and waits_for_handshake(connection, at_ns):
             symptom = f"the client's SYN was not answered, and {where} says that it gave up"
             return Failure(Kind.UNANSWERED, symptom, tuple(connection.syns), at_ns or connection.syns[-1].aligned_ns)
-        request = request_open_at(connection, at_ns) if line.kind == "timeout_reading" else None
+        request = None if line.kind == "timeout_connecting" else request_open_at(connection, at_ns)
         if request is not None:
             end_ns = request.aligned_ns if at_ns is None else at_ns
             waited = "" if at_ns is None else f" for {(end_ns - request.aligned_ns) / SECOND_NS:.1f} s"

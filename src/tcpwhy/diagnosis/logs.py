@@ -24,7 +24,7 @@ LONGEST_TIMEOUT_NS = 75_000_000_000
 """A program that waits for a connect or an answer waits at most so long beyond the last packet (nginx: proxy_connect_timeout may not
 exceed 75 s; Go's Dialer waits 30 s)."""
 
-TIMEOUTS = ("timeout_connecting", "timeout_reading", "timeout_writing")
+TIMEOUTS = ("timeout_connecting", "timeout_reading", "timeout_writing", "timeout")
 
 OWN_DOING = ("canceled", "closed_locally", "idle_closed")
 """Said by a program that ended the connection itself, or whose client did: of a connection that did well it is no failure."""
@@ -195,9 +195,8 @@ def _waits(connection: Connection, event: LogEvent, moment: _Moment) -> bool:
     if not moment.within(connection.segments[0].aligned_ns, connection.segments[-1].aligned_ns + LONGEST_TIMEOUT_NS):
         return False
     latest_ns = moment.at_ns + moment.precision_ns
-    if event.kind == "timeout_connecting":
-        return waits_for_handshake(connection, latest_ns)
-    return event.kind == "timeout_reading" and request_open_at(connection, latest_ns) is not None
+    connecting = event.kind in ("timeout_connecting", "timeout") and waits_for_handshake(connection, latest_ns)
+    return connecting or (event.kind in ("timeout_reading", "timeout") and request_open_at(connection, latest_ns) is not None)
 
 
 def _same_kind(connection: Connection, event: LogEvent) -> bool:

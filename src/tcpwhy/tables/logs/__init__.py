@@ -1,8 +1,9 @@
 """Logs of a vantage point go in, the lines that speak of a connection come out, whichever program wrote them.
 
-A dialect is a file of this folder with a function `parse`, and is found by being here. It may also have
-MARKERS, without any of which no line is its own, and `unfinished`, which tells that a record goes on in the
-next line.
+A dialect is a file of this folder and is found by being here. It has MARKERS, without any of which no line is its own, and a function
+`parse` for lines of text, `parse_object` for the members of a JSON line and its text, or both. It may also have `unfinished`, which tells
+that a record goes on in the next line; CONTINUES, words of a line that tells more of the failure before it; and BETWEEN, words of lines
+that stand between two lines about one failure.
 """
 
 from __future__ import annotations
@@ -13,20 +14,18 @@ import importlib
 import pkgutil
 import zoneinfo
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from tcpwhy.evidence import Evidence, Source, VantagePoint
 from tcpwhy.evidence.compression import CompressionError, open_plain
 from tcpwhy.tables.logs._event import LONGEST_MESSAGE, SECOND_NS, LogEvent, ParsedLine, What
-from tcpwhy.tables.logs._wrapping import Stamp, unwrap
+from tcpwhy.tables.logs._marked_lines import LONGEST_LINE, MarkedLines
+from tcpwhy.tables.logs._wrapping import Stamp, named_ends, unwrap
 
 __all__ = ["Dialect", "LogEvent", "LogReading", "ParsedLine", "What", "cut_lines", "dialects", "read_log", "read_logs", "told_time"]
-
-LONGEST_LINE = 16_384
-"""Bytes of a line that are looked at; the rest is skipped."""
 
 MOST_EVENTS = 500_000
 """Events of one vantage point that are kept."""
@@ -37,15 +36,39 @@ MOST_SESSIONS = 20_000
 JOINED_LINES = 16
 """Lines that one record may take."""
 
+LINES_OF_ONE_FAILURE = 250
+"""An exception that was raised while another was handled stands at most so many lines below it."""
+
+LINES_TO_A_TIME = 120
+"""A line without a time has that of the nearest line above it that has one, at most so far away: stack traces stand below their message."""
+
+_PARTIAL_MARKERS = (b" stdout P", b" stderr P")
+"""Of lines that go on in the next record of their stream (Kubernetes CRI logging format)."""
+
+
+def _nothing(_line: str) -> ParsedLine | None:
+    return None
+
+
+def _nothing_of_object(_fields: Mapping[str, Any], _text: str) -> ParsedLine | None:
+    return None
+
+
+def _finished(_line: str) -> bool:
+    return False
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dialect:
     """What one program's lines look like."""
 
     name: str
-    parse: Callable[[str], ParsedLine | None]
     markers: tuple[bytes, ...]
-    unfinished: Callable[[str], bool] | None
+    parse: Callable[[str], ParsedLine | None] = _nothing
+    parse_object: Callable[[Mapping[str, Any], str], ParsedLine | None] = _nothing_of_object
+    unfinished: Callable[[str], bool] = _finished
+    continues: tuple[bytes, ...] = ()
+    between: tuple[bytes, ...] = ()
 
 
 @dataclasses.dataclass(slots=True)
@@ -70,8 +93,17 @@ def dialects() -> tuple[Dialect, ...]:
         if module_info.name.startswith("_"):
             continue
         module = importlib.import_module(f"{__name__}.{module_info.name}")
-        markers = tuple(marker.encode() for marker in getattr(module, "MARKERS", ()))
-        found.append(Dialect(module_info.name, module.parse, markers, getattr(module, "unfinished", None)))
+        found.append(
+            Dialect(
+                name=module_info.name,
+                markers=tuple(marker.encode() for marker in module.MARKERS),
+                parse=getattr(module, "parse", _nothing),
+                parse_object=getattr(module, "parse_object", _nothing_of_object),
+                unfinished=getattr(module, "unfinished", _finished),
+                continues=tuple(word.encode() for word in getattr(module, "CONTINUES", ())),
+                between=tuple(word.encode() for word in getattr(module, "BETWEEN", ())),
+            )
+        )
     return tuple(sorted(found, key=lambda dialect: dialect.name))
 
 
@@ -103,8 +135,7 @@ def read_log(
     file = _File(source, reading, zoneinfo.ZoneInfo(zone) if zone else None, utc_offset_s)
     try:
         with open_plain(path) as stream:
-            for line in cut_lines(stream):
-                file.take(line)
+            file.read(stream)
     except CompressionError as error:
         reading.losses.append(f"{source.file}: read as far as line {file.number}; {error}")
     except OSError as error:
@@ -125,24 +156,37 @@ class _File:
     """One log while it is read."""
 
     def __init__(self, source: Source, reading: LogReading, zone: zoneinfo.ZoneInfo | None, utc_offset_s: int | None) -> None:
-        self.number = 0
         self._source = source
         self._reading = reading
         self._zone = zone
         self._utc_offset_s = utc_offset_s
         self._dialects = dialects()
-        self._markers = tuple({marker for dialect in self._dialects for marker in dialect.markers})
+        self._lines: MarkedLines | None = None
         self._sessions: OrderedDict[str, list[ParsedLine]] = OrderedDict()
         self._partial: dict[str, tuple[int, str]] = {}
         self._open: tuple[int, str, Stamp | None, Dialect, int] | None = None
+        self._last: tuple[int, str] | None = None
+        """The line and the dialect of the event that was kept last."""
+        self._looked: tuple[int, int, Stamp | None] = (0, 0, None)
+        """Until which line times were looked for, the line that had the last one, and that time."""
         self._full = False
 
-    def take(self, raw: bytes) -> None:
-        """One line, with its end."""
-        self.number += 1
-        self._reading.lines += 1
-        if self._open is None and not self._partial and not self._may_matter(raw):
-            return
+    @property
+    def number(self) -> int:
+        """The line that was taken last."""
+        return 0 if self._lines is None else self._lines.number
+
+    def read(self, stream: BinaryIO) -> None:
+        """All lines; those around a marked one only where a record takes several."""
+        markers = {marker for dialect in self._dialects for marker in dialect.markers}
+        self._lines = lines = MarkedLines(stream, sorted({*markers, *_PARTIAL_MARKERS}))
+        try:
+            while (raw := lines.next_line() if self._open or self._partial else lines.next_marked()) is not None:
+                self._take(raw)
+        finally:
+            self._reading.lines += lines.lines
+
+    def _take(self, raw: bytes) -> None:
         wrapped = unwrap(raw.decode("utf-8", "replace").strip("\0").rstrip("\r\n"))
         number, text = self.number, wrapped.text
         stream = wrapped.partial or "stdout"
@@ -153,35 +197,38 @@ class _File:
             first, before = self._partial.get(stream, (number, ""))
             self._partial[stream] = (first, (before + text)[:LONGEST_LINE])
             return
-        self._record(number, text, wrapped.stamp)
+        self._record(number, text, wrapped.stamp, wrapped.fields)
 
     def finish(self) -> None:
         """What was still open at the end of the file."""
         for number, text in self._partial.values():
-            self._record(number, text, None)
+            self._record(number, text, None, None)
         self._partial = {}
         self._close_open()
 
-    def _may_matter(self, raw: bytes) -> bool:
-        return any(marker in raw for marker in self._markers) or b" P " in raw[:64]
-
-    def _record(self, number: int, text: str, stamp: Stamp | None) -> None:
+    def _record(self, number: int, text: str, stamp: Stamp | None, fields: Mapping[str, Any] | None) -> None:
         if self._open is not None:
             first, before, first_stamp, dialect, count = self._open
             if dialect.parse(text) is None and count < JOINED_LINES:
                 joined = (before + "\n" + text)[:LONGEST_LINE]
                 self._open = (first, joined, first_stamp, dialect, count + 1)
-                if dialect.unfinished is not None and not dialect.unfinished(joined):
+                if not dialect.unfinished(joined):
                     self._close_open()
                 return
             self._close_open()
+        if fields is not None:
+            for dialect in self._dialects:
+                parsed = dialect.parse_object(fields, text)
+                if parsed is not None:
+                    self._add(number, dialect, parsed, stamp, fields)
+                    return
         for dialect in self._dialects:
-            if dialect.unfinished is not None and dialect.unfinished(text):
+            if dialect.unfinished(text):
                 self._open = (number, text, stamp, dialect, 1)
                 return
             parsed = dialect.parse(text)
             if parsed is not None:
-                self._add(number, dialect, parsed, stamp)
+                self._add(number, dialect, parsed, stamp, fields)
                 return
 
     def _close_open(self) -> None:
@@ -191,15 +238,19 @@ class _File:
         self._open = None
         parsed = dialect.parse(text)
         if parsed is not None:
-            self._add(number, dialect, parsed, stamp)
+            self._add(number, dialect, parsed, stamp, None)
 
-    def _add(self, number: int, dialect: Dialect, parsed: ParsedLine, stamp: Stamp | None) -> None:
+    def _add(self, number: int, dialect: Dialect, parsed: ParsedLine, stamp: Stamp | None, fields: Mapping[str, Any] | None) -> None:
         reading = self._reading
         reading.recognised += 1
         if parsed.kind is None:
             self._learn(parsed)
             return
         reading.failing += parsed.failing
+        if fields is not None and not (parsed.local and parsed.remote) and (ends := named_ends(fields)) is not None:
+            parsed = dataclasses.replace(parsed, also=(*parsed.also, ends))
+        if stamp is None and parsed.naive_time_ns is None:
+            stamp = self._time_above()
         if len(reading.events) >= MOST_EVENTS:
             if not self._full:
                 self._full = True
@@ -208,28 +259,63 @@ class _File:
                 )
             return
         parsed = self._with_session(parsed)
-        naive, precision, time = self._time(parsed, stamp)
-        reading.events.append(
-            LogEvent(
-                source=dataclasses.replace(self._source, line=number),
-                time_ns=time,
-                naive_time_ns=naive,
-                time_precision_ns=precision,
-                time_zone_known=time is not None,
-                dialect=dialect.name,
-                kind=parsed.kind or "other",
-                failing=parsed.failing,
-                local=parsed.local,
-                remote=parsed.remote,
-                client=parsed.client,
-                about=parsed.about,
-                also=parsed.also,
-                ports=parsed.ports,
-                asked=parsed.asked,
-                waited_ns=parsed.waited_ns,
-                message=parsed.message[:LONGEST_MESSAGE],
-            )
+        naive, precision, time = told_time(parsed, stamp, self._zone, self._utc_offset_s)
+        event = LogEvent(
+            source=dataclasses.replace(self._source, line=number),
+            time_ns=time,
+            naive_time_ns=naive,
+            time_precision_ns=precision,
+            time_zone_known=time is not None,
+            dialect=dialect.name,
+            kind=parsed.kind or "other",
+            failing=parsed.failing,
+            local=parsed.local,
+            remote=parsed.remote,
+            client=parsed.client,
+            about=parsed.about,
+            also=parsed.also,
+            ports=parsed.ports,
+            asked=parsed.asked,
+            waited_ns=parsed.waited_ns,
+            message=parsed.message[:LONGEST_MESSAGE],
         )
+        if self._goes_on(number, dialect):
+            reading.failing -= reading.events[-1].failing
+            reading.events[-1] = _merged(reading.events[-1], event)
+        else:
+            reading.events.append(event)
+        self._last = (number, dialect.name)
+
+    def _goes_on(self, number: int, dialect: Dialect) -> bool:
+        """True for what is raised because of, or while handling, what the last event told."""
+        if self._last is None or self._last[1] != dialect.name or self._lines is None:
+            return False
+        apart = number - self._last[0]
+        if not 0 < apart <= LINES_OF_ONE_FAILURE:
+            return False
+        here = self._lines.here
+        if any(word in here for word in dialect.continues):
+            return True
+        joined = False
+        for line in self._lines.before(apart - 1) if dialect.between else ():
+            joined = joined or any(word in line for word in dialect.between)
+            if unwrap(line[:400].decode("utf-8", "replace")).stamp is not None:
+                return False  # another message of the program began
+        return joined
+
+    def _time_above(self) -> Stamp | None:
+        """The time of the nearest line above that has one; each line is looked at once, however many ask."""
+        if self._lines is None:
+            return None
+        asked, stamped, stamp = self._looked
+        here = self.number
+        for back, line in enumerate(self._lines.before(min(LINES_TO_A_TIME, here - asked)), 1):
+            found = unwrap(line[:400].decode("utf-8", "replace")).stamp
+            if found is not None:
+                stamped, stamp = here - back, found
+                break
+        self._looked = (here, stamped, stamp)
+        return stamp if here - stamped <= LINES_TO_A_TIME else None
 
     def _learn(self, parsed: ParsedLine) -> None:
         if parsed.key is None:
@@ -250,8 +336,24 @@ class _File:
                 return dataclasses.replace(parsed, local=told.local, remote=told.remote)
         return parsed
 
-    def _time(self, parsed: ParsedLine, stamp: Stamp | None) -> tuple[int | None, int, int | None]:
-        return told_time(parsed, stamp, self._zone, self._utc_offset_s)
+
+def _merged(first: LogEvent, then: LogEvent) -> LogEvent:
+    """One failure of which two lines tell: what the later one leaves out is the earlier one's."""
+    timed = first if then.naive_time_ns is None else then
+    return dataclasses.replace(
+        then,
+        time_ns=timed.time_ns,
+        naive_time_ns=timed.naive_time_ns,
+        time_precision_ns=timed.time_precision_ns,
+        time_zone_known=timed.time_zone_known,
+        kind=first.kind if then.kind in ("other", "timeout", "closed_locally") else then.kind,
+        failing=first.failing or then.failing,
+        local=then.local or first.local,
+        remote=then.remote or first.remote,
+        about=then.about or first.about,
+        asked=then.asked or first.asked,
+        waited_ns=first.waited_ns if then.waited_ns is None else then.waited_ns,
+    )
 
 
 def told_time(

@@ -18,6 +18,7 @@ What = Literal[
     "timeout_connecting",
     "timeout_reading",
     "timeout_writing",
+    "timeout",
     "unreachable",
     "canceled",
     "idle_closed",
@@ -27,7 +28,7 @@ What = Literal[
 ]
 """What happened to the connection, from the point of view of the program that writes the log.
 
-`closed_locally` is a consequence: the program itself had closed. `eof` is a FIN where more was expected.
+`timeout` does not tell of what. `closed_locally` is a consequence: the program itself had closed. `eof` is a FIN where more was expected.
 `idle_closed` is the other end's FIN on a connection that waited for its next request. `ended`: the other end closed or reset, and the
 line does not tell which. `unexpected_answer` is an HTTP status that the caller did not expect: TCP was well. `canceled`: who had asked
 went away.
@@ -149,6 +150,6 @@ def _port_of(text: str) -> int | None:
 def seconds_ns(text: str) -> int | None:
     """Seconds with at most nine decimals (`1.5`, `60`) as nanoseconds; None for anything else."""
     whole, _, part = text.partition(".")
-    if not (whole.isascii() and whole.isdigit() and len(whole) <= 9) or (part and not (part.isascii() and part.isdigit())):
+    if not (whole.isascii() and whole.isdigit() and len(whole) <= 12) or (part and not (part.isascii() and part.isdigit())):
         return None
     return int(whole) * SECOND_NS + int((part + "0" * 9)[:9])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-from tcpwhy.tables.logs._event import SECOND_NS, About, ParsedLine, What, endpoint
+from tcpwhy.tables.logs._event import SECOND_NS, About, ParsedLine, Ports, What, endpoint, ports_of
 from tcpwhy.tables.logs._wrapping import naive_ns
 
 MARKERS = (
@@ -43,7 +43,7 @@ _SPEAKERS = (
     "suppressing panic for copyResponse error in test; copy error: ",
     "http: TLS handshake error from ",
 )
-_CALLED = re.compile(r'\b(?:Get|Head|Post|Put|Patch|Delete|Options|Trace) "[^"\n]{1,2000}": ', re.ASCII)
+_CALLED = re.compile(r'\b(?:Get|Head|Post|Put|Patch|Delete|Options|Trace) "(?:(https?)://([^/"\s]{1,300}))?([^"\n]{0,2000})": ', re.ASCII)
 _UNEXPECTED = re.compile(r'"https?://([^/"\s]{1,300})[^"\n]{0,2000}": unexpected status\D{0,12}\d{3}\b', re.ASCII)
 """As clients print a status that they did not expect behind the call's method and address."""
 _TLS_FROM = re.compile(r"TLS handshake error from (\S{1,80}): (.*)", re.ASCII)
@@ -116,11 +116,14 @@ def parse(line: str) -> ParsedLine | None:
     remote: str | None = None
     operation = ""
     pairs: list[tuple[str, str]] = []
+    ports: Ports = (None, None)
     if operations:
         innermost = operations[-1]
         operation = innermost.group(1)
         local = endpoint(innermost.group(2) or "")
         remote = endpoint(innermost.group(3) or innermost.group(4) or "")
+        if innermost.group(2) and innermost.group(3) and not (local and remote):
+            ports = ports_of(innermost.group(2), innermost.group(3))
         if operation == "accept":
             local, remote = remote, None
         for found in operations:
@@ -128,16 +131,20 @@ def parse(line: str) -> ParsedLine | None:
             if pair[0] and pair[1] and (pair[0], pair[1]) not in pairs:
                 pairs.append((pair[0], pair[1]))
         if operation == "readfrom" and innermost.group(5).startswith(("splice:", "sendfile:", "EOF", "unexpected EOF")):
-            local, remote = None, None  # the source of the copy failed; the line names its destination
+            local, remote, ports = None, None, (None, None)  # the source of the copy failed; the line names its destination
     kind = _by_operation(kind, operation, message)
+    if called and not operations and called.group(2):
+        remote = endpoint(called.group(2)) or endpoint(f"{called.group(2)}:{443 if called.group(1) == 'https' else 80}")
     return ParsedLine(
         kind=kind,
         failing=_is_failing(operation, message),
         message=message,
         local=local,
         remote=remote,
-        about=_about(kind, speaker, operation, named=local is not None or remote is not None, pairs=len(pairs)),
+        about="upstream" if called else _about(kind, speaker, operation, named=local is not None or remote is not None, pairs=len(pairs)),
         also=tuple(pair for pair in pairs if pair != (local, remote)),
+        ports=ports,
+        asked=called.group(3) or None if called else None,
         naive_time_ns=naive,
         time_precision_ns=precision,
     )

@@ -27,7 +27,7 @@ _PREFIX = re.compile(
 _CONNECTED = re.compile(r"(client|proxy) (\S{1,80}) connected to (\S{1,80})$", re.ASCII)
 _ERRNO = re.compile(r"\((\d{1,4}): ", re.ASCII)
 _CLIENT = re.compile(r", client: (\S{1,80}?)(?:,|$)", re.ASCII)
-_UPSTREAM = re.compile(r', upstream: "(?:[a-z]{1,12}://)?(\[[0-9a-fA-F:.%]{2,64}\]:\d{1,5}|[0-9.]{7,15}:\d{1,5})', re.ASCII)
+_UPSTREAM = re.compile(r', upstream: "(?:[a-z]{1,12}://)?(\[[0-9a-fA-F:.%]{2,64}\]:\d{1,5}|[0-9.]{7,15}:\d{1,5})([^"\s]{0,2000})', re.ASCII)
 _LUA_TO = re.compile(r"when (?:connecting to|reading from|writing to) (\S{1,80}?)(?:,|$)", re.ASCII)
 _CALL = re.compile(r"\b(?:connect|recv|recvmsg|send|sendmsg|readv|writev|sendfile|read|write|SSL_\w+|epoll_wait|kevent|peek)\(\)")
 
@@ -91,6 +91,7 @@ def parse(line: str) -> ParsedLine | None:
         client=client_ip,
         about=about,
         key=key,
+        asked=upstream.group(2) or None if upstream and about == "upstream" else None,
         naive_time_ns=naive,
         time_precision_ns=SECOND_NS,
     )
