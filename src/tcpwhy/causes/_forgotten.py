@@ -101,7 +101,9 @@ def _moved(connection: Connection, silence: Silence) -> Device | None:
         if new:
             was = before[-1].sightings[place].copies[-1].source
             nearer = [name for name in connection.places if name != place and silence.first.seen_at(name)]
-            where = (nearer[0], place) if nearer and len(sighting.copies) == 1 else place
+            where: tuple[str, str] | str = place
+            if len(sighting.copies) == 1:  # The place lies behind the NAT: it knows the NAT's address.
+                where = (nearer[0], place) if nearer else new[-1].ip
             return Device(Sign.MOVED, where, tuple(dict.fromkeys((place, *nearer))), (was, new[-1]))
     return None
 

@@ -28,7 +28,8 @@ def join_flows(db: duckdb.DuckDBPyConnection) -> None:
     one and a (TSval, TSecr) pair, with numbers that lie near each other. Flows whose client numbers differ are never one: a balancer in
     full NAT makes two of what was one connection (behind.py). The two directions of a connection that its own host redirects join at one
     place by the client's port and the numbers that each acknowledges. Ranges alone, or timestamps alone, never join: connections opened
-    in the same millisecond between the same hosts share them.
+    in the same millisecond between the same hosts share them. What a NAT that forgot a connection sends under another port goes on with
+    both of its numbers.
     """
     numbers_near = " AND ".join(
         [
@@ -51,7 +52,7 @@ def join_flows(db: duckdb.DuckDBPyConnection) -> None:
                      WHEN {seq_distance_sql("server_seq_end", "client_ack_end")} > 0 THEN client_ack_end
                      ELSE server_seq_end END AS server_high,
                 timestamp_anchors, payload_anchors, client_packets, server_packets, client_ack_end, server_ack_end, server_seq_end,
-                server_reset_seq, server_reset_ack, first_ns, last_ns
+                server_reset_seq, server_reset_ack, server_resets, first_ns, last_ns
             FROM flow
         ),
         same_isn AS (
@@ -107,6 +108,16 @@ def join_flows(db: duckdb.DuckDBPyConnection) -> None:
                         AND abs({seq_distance_sql("x.client_ack_end", "y.server_seq_end")}) <= {SLACK}
                         AND abs({seq_distance_sql("x.client_seq_end", "y.server_ack_end")}) <= {SLACK})
         ),
+        forgotten AS (
+            -- A NAT that forgot a connection gives it another port: the server answers a stranger with RST, or not at all. What the
+            -- stranger sends goes on, in both number spaces, exactly where the connection stands.
+            SELECT x.id AS x, y.id AS y, 'numbers behind a NAT that forgot' AS basis
+            FROM side x JOIN side y USING (server_ip, server_port, client_ack_end)
+            WHERE (x.client_ip, x.client_port) IS DISTINCT FROM (y.client_ip, y.client_port)
+                AND x.client_isn IS NULL AND x.client_seq_first IS NOT NULL AND x.server_packets = x.server_resets
+                AND y.server_packets > y.server_resets
+                AND (x.client_seq_end = y.client_seq_end OR x.client_seq_first = y.client_seq_end)
+        ),
         anchored AS (
             SELECT id, unnest(payload_anchors) AS anchor FROM side
         ),
@@ -124,7 +135,8 @@ def join_flows(db: duckdb.DuckDBPyConnection) -> None:
         )
         SELECT x, y, min(basis) AS basis FROM (
             FROM same_isn UNION ALL FROM near UNION ALL FROM same_client UNION ALL FROM redirected
-            UNION ALL SELECT y, x, basis FROM redirected UNION ALL FROM both_isn UNION ALL FROM isn_and_timestamps UNION ALL FROM payload
+            UNION ALL SELECT y, x, basis FROM redirected UNION ALL FROM forgotten UNION ALL SELECT y, x, basis FROM forgotten
+            UNION ALL FROM both_isn UNION ALL FROM isn_and_timestamps UNION ALL FROM payload
         ) GROUP BY x, y ORDER BY x, y
         """,
     )
