@@ -70,9 +70,49 @@ def examine(connection: Connection) -> Verdict:
     resets = [segment for segment in connection.resets if segment.sender == "server"]
     if failure.kind is Kind.REFUSED and _from_nearer_or_farther(connection, resets):
         return RuledOut("the RST crossed another number of routers than the server's packets: it comes from another network")
+    known = _went_where_it_belongs(connection)
+    if known is not None:
+        return known
     if failure.kind in (Kind.SILENT, Kind.REFUSED) or (failure.kind is Kind.RESET and failure.segments[-1] in resets[:1]):
         return Open("another host that claims the address by ARP would get the packets", ask)
     return RuledOut("nothing shows that two hosts claim the address")
+
+
+def _went_where_it_belongs(connection: Connection) -> RuledOut | None:
+    """The proof that what failed came to the host that had answered before, or never left another one; None where nothing tells.
+
+    Of a reset connection that is the RST of a live socket, or one that the server's own host sends; of a silent one, the client's last
+    packets at the server's host, or sent to the hardware address from which the server's answers come.
+    """
+    if connection.failure is None or connection.failure.kind.in_handshake:
+        return None
+    reset = next((one for one in connection.resets if one.sender == "server"), None)
+    answers = [one for one in connection.segments if one.sender == "server" and not one.is_reset]
+    if reset is not None and answers:
+        if not reset.packet.is_stateless_reset:
+            return RuledOut("the RST came from a live socket that has the connection", (exhibit(reset, connection, "the RST"),))
+        home = next((place for place in reset.sightings if connection.is_server_host(place)), None)
+        if home is not None and any(one.seen_at(home) for one in answers):
+            return RuledOut(f"{home} had answered before, and sends the RST itself", (exhibit(reset, connection, "the RST", home),))
+        return None
+    last = next((one for one in reversed(connection.segments) if one.sender == "client" and not one.is_reset), None)
+    if last is None or not answers:
+        return None
+    for place in last.sightings:
+        if connection.is_server_host(place) and any(one.seen_at(place) for one in answers):
+            return RuledOut(f"its packets come to {place}, which had answered before", (exhibit(last, connection, "comes there", place),))
+        mac = sent_to(last, place)
+        if mac and connection.views[place].hops[1] == 0 and {_came_from(one, place) for one in answers} - {""} == {mac}:
+            return RuledOut(
+                f"{place} sends its packets to {mac}, from where the answers had come", (exhibit(last, connection, mac, place),)
+            )
+    return None
+
+
+def _came_from(segment: Segment, place: str) -> str:
+    """The hardware address that a segment came from, as a place saw it arrive; empty where its capture does not tell."""
+    sighting = segment.sighting_at(place)
+    return sighting.copies[0].source_mac if sighting is not None else ""
 
 
 def _from_nearer_or_farther(connection: Connection, resets: list[Segment]) -> bool:
@@ -80,7 +120,7 @@ def _from_nearer_or_farther(connection: Connection, resets: list[Segment]) -> bo
     for reset in resets[:1]:
         for place, sighting in reset.sightings.items():
             known = {_routers(ttl) for ttl in connection.topology.server_ttls.get((place, sighting.packet.source.ip), frozenset())}
-            if known and _routers(sighting.packet.ttl) not in known:
+            if known and sighting.packet.ttl and _routers(sighting.packet.ttl) not in known:
                 return True
     return False
 

@@ -278,8 +278,21 @@ def _from_one_place(connection: Connection) -> Verdict:
                 f"the RST came from {origin}, which has the connection",
                 (exhibit(first, connection, "the RST", origin),),
             )
+    if first is None:
+        home = _reached(connection)
+        if home is not None:
+            return RuledOut(f"all that the client sent came to {home}, which has the connection")
     shown = (exhibit(first, connection, "a RST of a host without the connection"),) if first is not None else ()
     return Open("a host without the connection may have got its packets; the captures do not show which", everywhere, shown)
+
+
+def _reached(connection: Connection) -> str | None:
+    """The server's own host, if each packet of the client that any place saw came to it."""
+    for place in connection.places:
+        if connection.is_server_host(place) and any(one.sender == "server" and one.seen_at(place) for one in connection.segments):
+            sent = connection.sent(by="client")
+            return place if len(connection.places) > 1 and all(one.seen_at(place) for one in sent) else None
+    return None
 
 
 def together(founds: Sequence[Found]) -> str:
