@@ -33,6 +33,7 @@ from tcpwhy.causes._verdict import Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import Kind
 from tcpwhy.connections.packet import ACK
+from tcpwhy.connections.path import fate
 
 ID = "stale-connection"
 SUSPECT = "client_syns > 0"
@@ -82,6 +83,9 @@ def _nothing_seen(connection: Connection) -> Verdict:
     for place in connection.places:
         if connection.is_server_host(place) and place not in connection.topology.lossy:
             return RuledOut(f"the SYN arrived at {place}, which sent no ACK of an older connection")
+    fates = [fate(connection, syn) for syn in connection.syns]
+    if all(one.missing_at is not None and one.doubt is None for one in fates):
+        return RuledOut(f"no SYN reached {fates[0].missing_at}")
     before = next((other for other in connection.earlier if other.established), None)
     known = "the server may hold an older connection of the same addresses"
     if before is not None:

@@ -108,6 +108,7 @@ def examine(connection: Connection) -> Verdict:
             "vip-missing": f"the SYN did not arrive at {farthest.missing_at}",
             "arp-conflict": f"the SYN did not arrive at {farthest.missing_at}, and no other host answered it",
             "asymmetric-drop": "the first packet of the connection was lost, which no firewall can have seen from one side only",
+            "stale-connection": f"the SYN did not arrive at {farthest.missing_at}",
             "timestamp-rejected": f"the SYN did not arrive at {farthest.missing_at}",
             "peer-vanished": f"{farthest.missing_at} saw other packets meanwhile",
         },
