@@ -1,5 +1,6 @@
 //! Decoded packets of one vantage point go in, in the order of their records; rows of the flow table come out when flows go idle.
 
+use super::delays::Delays;
 use super::row::{Half, Row, Tuple, before, mix, occupied};
 use crate::columns::Time;
 use crate::decode::packet::{Address, IcmpError, Inner, Packet, Tcp, flag};
@@ -66,6 +67,7 @@ struct Live<N> {
     notes: N,
     frames: FrameList,
     recent: [Recent; 2],
+    delays: Delays,
     /// The end that sent payload last: the next payload of the other end begins a message.
     spoke_last: Option<bool>,
     /// The incarnation before this one, while it lives: late packets may still belong to it.
@@ -450,8 +452,12 @@ impl<N> Live<N> {
         }
         let taken = occupied(tcp.flags, tcp.payload_length);
         let end = tcp.seq.wrapping_add(taken);
+        if tcp.flags & flag::RST == 0 {
+            self.delays.observe(&mut self.row, tcp, from_b, time, end);
+        }
         let half = self.half(from_b);
         half.packets += 1;
+        half.data_packets += u64::from(tcp.payload_length > 0);
         half.bytes += u64::from(tcp.payload_length);
         half.first_ns.keep_first(time);
         half.last_ns.keep_last(time);

@@ -1,5 +1,6 @@
 //! Decoded packets go in, the flow table comes out.
 
+pub mod delays;
 pub mod live;
 pub mod row;
 pub mod table;

@@ -31,6 +31,8 @@ columns! {
     pub struct Half {
         /// Packets, copies folded.
         pub packets: u64,
+        /// Packets with payload.
+        pub data_packets: u64,
         /// Payload bytes on the wire, retransmitted ones included.
         pub bytes: u64,
         /// SYNs without ACK.
@@ -44,6 +46,16 @@ columns! {
         /// Bytes that the other end acknowledged and that this capture never saw.
         pub unseen_acked_bytes: u64,
         pub zero_windows: u32,
+        /// Longest time in which bytes or a SYN that this end sent, and sent again, waited to be acknowledged.
+        pub stalled_ns: u64,
+        /// Bytes of one part of the flow were sent again in a later part: what they waited is not known.
+        pub sent_again_later: bool,
+        /// Longest time in which this end announced no window, or too little for a sender to use.
+        pub closed_window_ns: u64,
+        /// Since when it is closed at the end, when it was last said to be, and when it was first said to be open.
+        pub window_closed_ns: Time,
+        pub window_closed_last_ns: Time,
+        pub window_opened_ns: Time,
         /// Largest payload of one record; above the MSS where offload merged segments.
         pub payload_max: u32,
         /// Sequence number of the first SYN.
@@ -80,7 +92,9 @@ columns! {
 impl Half {
     /// Joins what was seen later in. Associative; sums are sums, the rest does not mind seeing a packet twice.
     pub fn merge(&mut self, later: &Half) {
+        self.merge_delays(later);
         self.packets += later.packets;
+        self.data_packets += later.data_packets;
         self.bytes += later.bytes;
         self.syns += later.syns;
         self.syn_acks += later.syn_acks;
@@ -144,6 +158,8 @@ columns! {
         pub tunnel: u8,
         /// An option that may carry the real client's address was seen (facts 1.1).
         pub toa: bool,
+        /// Longest time without a packet after which what ended it was acknowledged.
+        pub silence_survived_ns: u64,
         pub first_ns: Time,
         pub last_ns: Time,
     }
@@ -305,6 +321,7 @@ pub struct Row {
 
 impl Row {
     pub fn merge(&mut self, later: &Row) {
+        self.merge_silence(later);
         self.a.merge(&later.a);
         self.b.merge(&later.b);
         self.shared.merge(&later.shared);

@@ -10,7 +10,8 @@ import duckdb
 from tcpwhy.tables.index import VantageIndex
 
 HALF_COLUMNS = (
-    "packets", "bytes", "syns", "syn_acks", "fins", "resets", "retransmissions", "unseen_acked_bytes", "zero_windows", "payload_max",
+    "packets", "data_packets", "bytes", "syns", "syn_acks", "fins", "resets", "retransmissions", "unseen_acked_bytes", "zero_windows",
+    "stalled_ns", "sent_again_later", "closed_window_ns", "window_closed_ns", "window_closed_last_ns", "window_opened_ns", "payload_max",
     "isn", "seq_first", "seq_end", "ack_end", "mss", "window_scale", "ttl_min", "ttl_max", "last_payload", "reset_stateless",
     "reset_seq", "reset_ack", "first_ns", "last_ns", "syn_ns", "syn_last_ns", "payload_first_ns", "payload_last_ns",
     "occupied_last_ns", "fin_ns", "reset_ns",
@@ -18,7 +19,8 @@ HALF_COLUMNS = (
 """What the core's flow table has for each end (rust/src/flows/row.rs `Half`); here with `client_` and `server_` before it."""
 
 SHARED_COLUMNS = (
-    "copies", "fragments", "icmp_errors", "icmp_type", "icmp_code", "icmp_v6", "vlan", "tunnel", "toa", "first_ns", "last_ns",
+    "copies", "fragments", "icmp_errors", "icmp_type", "icmp_code", "icmp_v6", "vlan", "tunnel", "toa", "silence_survived_ns",
+    "first_ns", "last_ns",
 )  # fmt: skip
 
 EPHEMERAL_FROM = 32_768
