@@ -253,6 +253,14 @@ def _name(reset: Segment) -> tuple[Side, int, int, int | None]:
     return reset.sender, reset.flags, reset.seq, reset.ip_id
 
 
+def occasion_of(connection: Connection, reset: Segment) -> Segment | None:
+    """The packet that a stateless RST answers: the other end's last one before it with the ACK that the RST bears."""
+    if is_socket_reset(reset) or reset.flags & ACK:
+        return None
+    before = before_at(connection, reset.first.vantage_point, reset, other_side(reset.sender))
+    return next((one for one in reversed(before) if one.flags & ACK and one.ack == reset.seq), None)
+
+
 def is_unprompted(connection: Connection, reset: Segment, place: str) -> bool:
     """True where nothing had passed for long when the RST came."""
     before = before_at(connection, place, reset)

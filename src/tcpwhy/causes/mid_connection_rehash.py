@@ -241,6 +241,7 @@ def _excluded(connection: Connection, move: _Move) -> dict[str, str]:
         "reverse-path-filter": "the packets went to another host",
         "stale-connection": f"{move.stranger} never had the connection",
         "synack-lost": "the connection was established",
+        "rejected-by-firewall": sent,
     }
     if len(claims) < 2:
         excluded["arp-conflict"] = "no two hosts are seen to claim the address by ARP"

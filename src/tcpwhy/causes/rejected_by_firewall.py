@@ -8,6 +8,7 @@ Signature.
                      router > client  ICMP unreachable, administratively prohibited (codes 9, 10, 13), quoting the SYN
                 or   server > client  RA  seq 0, in the server's name: with the TTL of a nearer host, or while the server never had the SYN
     on the host      the REJECT rule's counter rises with each attempt
+    In mid-connection the rule takes a packet and answers R, seq = its ACK: the packet goes no farther than the host of the rule.
 
 Source.  RFC 1812 section 5.2.7.1, RFC 4443 section 3.1; iptables-extensions(8) REJECT; nft(8) reject statement; Linux
     net/ipv4/netfilter/nf_reject_ipv4.c nf_send_reset(), nf_send_unreach().
@@ -22,19 +23,20 @@ Not to be taken for.  port-closed: the server's own kernel answers a closed port
 
 from __future__ import annotations
 
-from tcpwhy.causes._asking import capture_at, counters_of, state_of
+from tcpwhy.causes._asking import capture_at, capture_between, counters_of, state_of
 from tcpwhy.causes._by_state import all_but, examine_by_state, found_at, packet_exhibits, state_exhibits, told
 from tcpwhy.causes._counted import rule_counted
 from tcpwhy.causes._remedies import without_rule
+from tcpwhy.causes._resets import closed_before, home_of, occasion_of, sent_at_home
 from tcpwhy.causes._rules import NamedRule
-from tcpwhy.causes._stops import Stop, own_attempt
-from tcpwhy.causes._verdict import Exhibit, Found, Open, Verdict, describe, exhibit
+from tcpwhy.causes._stops import Stop, own_attempt, stop_at
+from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, describe, exhibit
 from tcpwhy.connections.connection import Connection, IcmpError
 from tcpwhy.connections.failure import Kind
 from tcpwhy.path.trace import Fate
 
 ID = "rejected-by-firewall"
-SUSPECT = "client_syns > 0 AND server_syn_acks = 0 OR icmp_errors > 0 OR server_resets > 0 OR client_syns > 1 AND client_resets > 0"
+SUSPECT = "client_syns > 0 AND server_syn_acks = 0 OR icmp_errors > 0 OR server_resets > 0 OR client_resets > 0"
 REFERENCES = ("RFC 1812 section 5.2.7.1", "RFC 4443 section 3.1", "Linux net/ipv4/netfilter/nf_reject_ipv4.c nf_send_reset()")
 
 
@@ -48,10 +50,36 @@ def examine(connection: Connection) -> Verdict:
         state_of(connection.server.ip, "whether a rule there rejects it"),
         capture_at(connection, "server", "whether the SYN comes there, and who sends the answer"),
     )
+    if kind is Kind.RESET:
+        return _in_mid_connection(connection)
     verdict = examine_by_state(ID, connection, lambda stop: _found(connection, stop), _fits, ask)
     if kind is Kind.PROHIBITED and not isinstance(verdict, Found):
         return _prohibited(connection)
     return verdict
+
+
+def _in_mid_connection(connection: Connection) -> Verdict:
+    """A RST without a socket behind it: whether the packet that it answers ends at a host whose rule rejects it."""
+    reset = connection.resets[0]
+    occasion = occasion_of(connection, reset)
+    if occasion is None or closed_before(connection, reset, reset.sender) is not None:
+        return RuledOut("the RST is not of the form with which a rule answers a packet, or its end had closed before")
+    home = sent_at_home(connection, reset)
+    if home is not None:
+        return RuledOut(f"{home}, the {reset.sender}'s own host, sent the RST")
+    way = connection.places if occasion.sender == "client" else tuple(reversed(connection.places))
+    last = [place for place in way if occasion.seen_at(place)][-1]
+    if last == home_of(connection, reset.sender):
+        return RuledOut(f"what the RST answers came to {last}: no rule on the way took it")
+    stop = stop_at(connection, last, occasion) if reset.seen_at(last) else None
+    if stop is not None and stop.cause == ID and not stop.contradiction:
+        return _found(connection, stop)
+    ask = (
+        capture_between(connection, last, str(connection.server if reset.sender == "server" else connection.client.ip), "where it ends"),
+        state_of("each firewall on that way", "whether a REJECT rule there answers with RST, and its counter"),
+    )
+    shown = (exhibit(reset, connection, "the RST for it"),)
+    return Open(f"a packet was seen as far as {last} and answered with RST: so answers a rule that rejects it", ask, shown)
 
 
 def _in_output(connection: Connection, place: str, rule: NamedRule | None) -> Verdict:
