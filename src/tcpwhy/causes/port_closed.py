@@ -104,7 +104,7 @@ def _from_elsewhere(connection: Connection, reset: Segment) -> str | None:
         return f"the RST came although the SYN never reached {reached.missing_at}"
     for place, sighting in reset.sightings.items():
         known = connection.topology.server_ttls.get((place, sighting.packet.source.ip), frozenset())
-        if known and sighting.packet.ttl not in known:
+        if known and sighting.packet.ttl and sighting.packet.ttl not in known:
             return (
                 f"at {place} the RST has TTL {sighting.packet.ttl}, other packets of the server have {', '.join(map(str, sorted(known)))}"
             )

@@ -15,6 +15,7 @@ from tcpwhy.connections.link_loss import verified
 from tcpwhy.connections.told import failure_by_log
 from tcpwhy.connections.traffic import Traffic
 from tcpwhy.connections.triage import want, with_other_attempts
+from tcpwhy.diagnosis.citing import cite, cite_ladders, line_finder
 from tcpwhy.diagnosis.drawing import draw
 from tcpwhy.diagnosis.finding import Finding, Report, Totals, Unexplained
 from tcpwhy.diagnosis.judging import Judged, examine, judge
@@ -70,7 +71,9 @@ def diagnose(case: Case, narrowed: Narrowed) -> Diagnosis:
         told += [(finding, []) for finding in foretold if narrowed.cause is None or finding.cause == narrowed.cause]
         told.sort(key=lambda entry: in_order(entry[0]))
     findings = [_with_logs(finding, members, tied, align) for finding, members in told]
-    ladders = [_ladder(members, finding, assembly) for (finding, members) in told]
+    line_of = line_finder(case)
+    findings = [cite(finding, line_of) for finding in findings]
+    ladders = cite_ladders([_ladder(members, finding, assembly) for (finding, members) in told], line_of)
     open_ends: list[Unexplained] = [unexplained(one) for one in judged if not one.is_explained]
     if narrowed.whole:
         # Other logs' lines speak of connections that given logs left unexamined.
@@ -88,7 +91,7 @@ def diagnose(case: Case, narrowed: Narrowed) -> Diagnosis:
         notes=tuple(notes),
         incomplete=incomplete,
     )
-    return Diagnosis(report, tuple(ladders), tuple(judged))
+    return Diagnosis(report, ladders, tuple(judged))
 
 
 def _aligner(assembly: Assembly | None) -> Align:
@@ -131,8 +134,12 @@ def judge_connections(case: Case, assembly: Assembly, numbers: Sequence[int], sl
     causes = catalogue()
     suspected = suspected_causes(assembly, causes, list(built))
     wanted = set(numbers)
+    # Without times no silence and no order between places is known: what failed is told, and no cause is named.
+    untimed = case.listed.untimed if case.listed is not None else frozenset()
     judged = [
         judge(connection, examine(connection, causes, suspected.get(number, frozenset())))
+        if untimed.isdisjoint(connection.places)
+        else Judged(connection, (), {})
         for number, connection in built.items()
         if number in wanted and connection.failure is not None
     ]

@@ -50,7 +50,7 @@ _LISTED = re.compile(
     rb"^[\s>|]*(?:(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d+|\d+\.\d{6,9})?"
     rb"\s*(?:\S+\s+(?:In|Out|B|M|P)\s+)?(?:(?:IP6?|ARP,?)\s\S|(?:[0-9a-f]{2}:){5}[0-9a-f]{2} > (?:[0-9a-f]{2}:){5})"
     rb"|^[\s>|]*\d+\s+(?:\d{4}-\d\d-\d\d )?(?:\d\d:\d\d:)?\d+\.\d{6,9}\s+\S+\s+(?:\xe2\x86\x92|->)\s+\S*\s"
-    rb"|^\s*0x[0-9a-f]{4}:  "
+    rb"|^\s*0x[0-9a-f]{4}:  |^[\s>|]+[0-9a-fA-F.:]{7,45} > [0-9a-fA-F.:]{7,45}: "
 )
 _CONTROL = bytes(value for value in range(32) if value not in b"\0\t\n\r\f\x1b") + b"\x7f"
 

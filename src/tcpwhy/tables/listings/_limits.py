@@ -91,9 +91,12 @@ class Limits:
     def notes(self, listing: Listing) -> list[str]:
         """What must be known of a listing."""
         name = listing.shown
+        by = " and ".join(sorted(self.dialects))
         told = [
-            f"{name} is a listing of packets in text ({' and '.join(sorted(self.dialects))}): it tells less than a capture; evidence is cited "
-            "by line, and lines that nobody pasted would look like packets that were lost"
+            (
+                f"{name} is a listing of packets in text ({by}): it tells less than a capture; evidence is cited by line, and lines that "
+                "nobody pasted would look like packets that were lost"
+            )
         ]
         if self.without_ip:
             told.append(

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Protocol
 
-from tcpwhy.connections.packet import ACK, FIN, RST, SYN, seq_before
+from tcpwhy.connections.packet import ACK, FIN, RST, SYN, seq_before, seq_distance
 from tcpwhy.tables.listings._row import Row
 
 Tuple = tuple[str, int, str, int]
@@ -23,9 +23,6 @@ FLOWS_KEPT = 200_000
 
 SMALL = 1 << 20
 """A number below is taken for a relative one where nothing tells; an absolute one is so small once in 4,096 connections."""
-
-NEAR = 1 << 26
-"""Numbers so near to a connection's first are absolute ones: no listing that is pasted holds a transfer of more."""
 
 MASK = 0xFFFF_FFFF
 
@@ -42,6 +39,7 @@ class Flow:
     """One past what the end sent, or what the other end acknowledged."""
     has_sent: list[bool] = dataclasses.field(default_factory=lambda: [False, False])
     has_syn: list[bool] = dataclasses.field(default_factory=lambda: [False, False])
+    has_fin: list[bool] = dataclasses.field(default_factory=lambda: [False, False])
     shift: list[int | None] = dataclasses.field(default_factory=lambda: [None, None])
     """Window scale of the end's SYN."""
     ended: bool = False
@@ -119,7 +117,8 @@ def _follow(flow: Flow, row: Row, sender: int) -> None:
     if not segment.flags & SYN:
         flow.was_open = True
     if segment.flags & FIN:
-        flow.ended = flow.ended or (flow.has_syn[0] and flow.has_syn[1])
+        flow.has_fin[sender] = True
+        flow.ended = flow.ended or all(flow.has_fin)
     if segment.flags & SYN:
         flow.has_syn[sender] = True
 
@@ -200,7 +199,7 @@ class TcpdumpNumbering(_Flows):
         if flow is None:
             flow = self.put(key, Flow())
         ack = segment.ack or 0
-        told = self._is_whole_head or flow.has_syn[sender] or (ack >= SMALL and (segment.seq is None or segment.seq >= SMALL))
+        told = self._is_whole_head or any(flow.has_syn) or (ack >= SMALL and (segment.seq is None or segment.seq >= SMALL))
         if self._absolute:
             flow.base = [0, 0]
         elif told:
@@ -228,9 +227,11 @@ class TcpdumpNumbering(_Flows):
         """Whether -S was given, told by the first number that can be only one of both."""
         if self._absolute is None and ack is not None and not any(flow.is_guessed):
             base = flow.base[1 - sender] or 0
-            near = (ack - base) & MASK < NEAR
-            if near != (ack < NEAR):
-                self._absolute = near
+            reached = flow.next[1 - sender]
+            if reached is not None:
+                as_printed, as_relative = abs(seq_distance(reached, ack)), abs(seq_distance(reached, (base + ack) & MASK))
+                if as_printed != as_relative:
+                    self._absolute = as_printed < as_relative
         return bool(self._absolute)
 
 

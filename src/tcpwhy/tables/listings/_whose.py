@@ -98,11 +98,17 @@ class Attribution:
                 yield one
 
     def _give_up(self, one: Settled) -> None:
+        """What nothing contradicts is taken for the only connection that it fits; else the row is lost."""
         if one.is_ready or one.is_lost:
             return
+        if len(one.candidates) == 1:
+            key = one.candidates[0]
+            length = self._length(one.row, key, None)
+            if length > 0:
+                self._give(one, key, _end(one.row, key), length)
+                return
         head = one.row.heads[-1]
-        now = self._flows(head.source, head.destination)
-        self.unsure.update(one.candidates or now)
+        self.unsure.update(one.candidates or self._flows(head.source, head.destination))
         one.is_lost = True
         self.lost += 1
 
@@ -148,28 +154,49 @@ class Attribution:
             if flow is not None and flow.next[end] is not None:
                 reached = ((flow.next[end] or 0) - (flow.base[end] or 0)) & MASK
             gap = seq_distance(reached, number)
-            source = key[0] if end == 0 else key[2]
-            destination = key[2] if end == 0 else key[0]
             if 0 < gap < 1 << 24:
-                self._fill(told, key, end, source, destination, gap)
+                self._fill(told, key, end, gap)
+            elif gap == 0 and end == sender and not segment.flags & RST and segment.length:
+                # It goes on where it was: what waits is not of this connection.
+                for one in self._kept:
+                    if not one.is_ready and key in one.candidates and _end(one.row, key) == end:
+                        one.candidates = [other for other in one.candidates if other != key]
 
-    def _fill(self, told: Row, key: Tuple, end: int, source: str, destination: str, gap: int) -> None:
+    def _fill(self, told: Row, key: Tuple, end: int, gap: int) -> None:
+        """A message may carry the FIN too, which takes one number and which its row does not tell."""
+        source, destination = (key[0], key[2]) if end == 0 else (key[2], key[0])
         waiting = [
             one
             for one in self._kept
-            if not one.is_ready and not one.is_lost and (one.row.heads[-1].source, one.row.heads[-1].destination) == (source, destination)
-            and (not one.candidates or key in one.candidates)
-        ][:WAITING_MOST]  # fmt: skip
-        sizes = [self._length(one.row, key, told) for one in waiting]
-        fitting = [
-            chosen
-            for count in range(1, len(waiting) + 1)
-            for chosen in itertools.combinations(range(len(waiting)), count)
-            if sum(sizes[number] for number in chosen) == gap and all(sizes[number] > 0 for number in chosen)
-        ]
-        if len(fitting) == 1:
-            for number in fitting[0]:
-                self._give(waiting[number], key, end, sizes[number])
+            if not one.is_ready and not one.is_lost and key in (one.candidates or [key])
+            and (one.row.heads[-1].source, one.row.heads[-1].destination) == (source, destination)
+        ]  # fmt: skip
+        certain = [one for one in waiting if one.candidates == [key]]
+        sizes = {id(one): self._length(one.row, key, told) for one in waiting}
+        total = 0
+        for count, one in enumerate(certain, 1):
+            total += sizes[id(one)]
+            if sizes[id(one)] < 0 or total > gap:
+                break
+            if total in (gap, gap - 1) and (total == gap or count == len(certain) or sizes[id(certain[count])] != 1):
+                self._give_all(certain[:count], key, end, sizes, has_fin=total < gap)
+                return
+        waiting = waiting[:WAITING_MOST]
+        for has_fin in (False, True):
+            fitting = [
+                chosen
+                for number in range(1, len(waiting) + 1)
+                for chosen in itertools.combinations(waiting, number)
+                if sum(sizes[id(one)] for one in chosen) + has_fin == gap and all(sizes[id(one)] >= 0 for one in chosen)
+            ]
+            if len(fitting) == 1:
+                self._give_all(list(fitting[0]), key, end, sizes, has_fin=has_fin)
+            if fitting:
+                return
+
+    def _give_all(self, chosen: list[Settled], key: Tuple, end: int, sizes: dict[int, int], *, has_fin: bool) -> None:
+        for number, one in enumerate(chosen, 1):
+            self._give(one, key, end, sizes[id(one)], has_fin=has_fin and number == len(chosen))
 
     # Rows whose numbers are not told
 
@@ -179,13 +206,21 @@ class Attribution:
     def _place(self, one: Settled) -> None:
         """Gives the row to the only connection that it can belong to, if there is one."""
         head = one.row.heads[-1]
-        open_ = [key for key, flow in self._flows(head.source, head.destination).items() if not flow.ended]
-        one.candidates = open_
-        if len(open_) == 1 and head.source != head.destination:
-            key = open_[0]
-            length = self._length(one.row, key, None)
-            if length > 0:
-                self._give(one, key, 0 if head.source == key[0] else 1, length)
+        flows = {key: flow for key, flow in self._flows(head.source, head.destination).items() if not flow.ended}
+        payload = one.row.payload
+        # Nobody asks again before the answer, pipelining apart, which nobody uses (RFC 9112 section 9.3.2), nor answers what was not asked.
+        if payload.startswith(b"HTTP/"):
+            fitting = [key for key, flow in flows.items() if flow.asked]
+        elif payload.endswith(b" HTTP/1.1\r\n"):
+            fitting = [key for key, flow in flows.items() if flow.was_open and not flow.asked]
+        else:
+            fitting = [key for key, flow in flows.items() if flow.was_open]
+        one.candidates = [key for key in fitting or flows if self._length(one.row, key, None) >= 0]
+        if head.source == head.destination:
+            one.candidates = []  # from a host to itself neither end is told
+        if len(one.candidates) == 1:
+            flow = flows[one.candidates[0]]
+            flow.asked = not payload.startswith(b"HTTP/") and (flow.asked or payload.endswith(b" HTTP/1.1\r\n"))
 
     def _length(self, row: Row, key: Tuple, told: Row | None) -> int:
         """Bytes of payload of a row that tells its frame's length only."""
@@ -198,10 +233,10 @@ class Attribution:
                 link = told.frame_length - ip - 20 - len(told.segment.options) - told.segment.length
         return (row.frame_length or 0) - ip - 20 - (options or 0) - (link if link is not None else 14)
 
-    def _give(self, one: Settled, key: Tuple, end: int, length: int) -> None:
+    def _give(self, one: Settled, key: Tuple, end: int, length: int, *, has_fin: bool = False) -> None:
         row = one.row
         ports = (key[1], key[3]) if end == 0 else (key[3], key[1])
-        row.segment = Segment(ports[0], ports[1], 0x18, None, None, 1, length, is_told=False)
+        row.segment = Segment(ports[0], ports[1], 0x19 if has_fin else 0x18, None, None, 1, length, is_told=False)
         row.frame_length = None
         self._numbering.settle(row)
         one.is_inferred = one.is_ready = True
@@ -240,3 +275,8 @@ class Attribution:
             one.is_lost = True
             self.lost += 1
             self.unsure.update(fitting)
+
+
+def _end(row: Row, key: Tuple) -> int:
+    """Which end of a connection sent a row whose ports are not told."""
+    return 0 if row.heads[-1].source == key[0] else 1

@@ -16,8 +16,8 @@ from tcpwhy.tables.listings._words import FLAG_BITS, address, end, port, tcpdump
 _MAC = r"(?:[0-9a-fA-F]{1,2}(?::[0-9a-fA-F]{1,2}){5}|Broadcast)"
 _BODY = rf"(?:IP6?\s|ARP[,\s]|arp\s|{_MAC}\s|ifindex\s|(?:In|Out|B|M|P)\s+(?:ifindex|IP6?|{_MAC})\s)"
 _FACE = r"(?:(?P<interface>[\w.@:?+-]{1,40})\s+(?P<way>In|Out|B|M|P)\s+)?"
-TIMED = re.compile(rf"^\s*(?:{TIME})\s+{_FACE}(?={_BODY})")
-BARE = re.compile(rf"^\s*{_FACE}(?={_BODY})")
+TIMED = re.compile(rf"^\s*(?:\d{{1,12}}\s+)?(?:{TIME})\s+{_FACE}(?={_BODY})")
+BARE = re.compile(rf"^\s*(?:\d{{1,12}}\s+)?{_FACE}(?={_BODY})")
 ENDS = re.compile(
     r"^\s*(?:\d+ packets? (?:captured|received|dropped)|```|~~~|tcpdump: |\S*listening on |reading from file"
     r"|\[?[\w.-]+@[\w.-]+[: ].*[#$] ?)"

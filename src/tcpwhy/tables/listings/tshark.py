@@ -37,7 +37,9 @@ _UNREACHABLE_6 = {"no route to destination": 0, "administratively prohibited": 1
                   "address unreachable": 3, "port unreachable": 4, "source address failed ingress/egress policy": 5,
                   "reject route to destination": 6}  # fmt: skip
 """packet-icmpv6.c, icmpv6_unreach_code_val."""
-_ARP = re.compile(r"(?P<ip>[\d.]{7,15}) is at (?P<mac>[0-9a-f]{2}(?::[0-9a-f]{2}){5})")
+_HARDWARE = r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}"
+_ARP = re.compile(rf"(?P<ip>[\d.]{{7,15}}) is at (?P<mac>{_HARDWARE})")
+_ARP_ASKS = re.compile(r"Who has [\d.]{7,15}\? Tell (?P<teller>[\d.]{7,15})|(?:ARP Announcement|Gratuitous ARP) for (?P<own>[\d.]{7,15})")
 _STREAMS = re.compile(
     r"TLS|SSL|HTTP|TCP|SSH|MySQL|PGSQL|RESP|SMTP|IMAP|POP|FTP|LDAP|AMQP|MQTT|KAFKA|Kafka|DATA|GRPC|HTTP2|WebSocket|Redis|Memcache|BGP|PROXY"
 )
@@ -72,8 +74,7 @@ class Dialect:
         info = text[begin.end() : begin.end() + 4_000].strip()
         protocol = begin["protocol"]
         if protocol == "ARP":
-            told = _ARP.match(info)
-            row.claim = Claim(2, bytes.fromhex(told["mac"].replace(":", "")), address(told["ip"])) if told is not None else None
+            row.claim = _claim(info, begin["source"])
             return row if row.claim is not None else None
         if begin["destination"] is None:
             return None
@@ -103,6 +104,20 @@ def recognise(lines: Sequence[str]) -> Dialect | None:
     return None
 
 
+def _claim(info: str, source: str) -> Claim | None:
+    """What an ARP packet claims: its sender's address, with the hardware address in it or from which it came."""
+    if told := _ARP.match(info):
+        return Claim(2, _mac(told["mac"]), address(told["ip"]))
+    asks = _ARP_ASKS.match(info)
+    if asks is None or not re.fullmatch(_HARDWARE, source):
+        return None
+    return Claim(1, _mac(source), address(asks["teller"] or asks["own"]))
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
 def _segment(tcp: re.Match[str]) -> Segment:
     flags = 0
     for word in re.split(r",\s*", tcp["flags"]) if tcp["flags"] not in ("<None>", "") else []:
@@ -114,7 +129,7 @@ def _segment(tcp: re.Match[str]) -> Segment:
         port(tcp["destination"]),
         flags,
         int(tcp["seq"] or 0) & 0xFFFF_FFFF,
-        int(tcp["ack"]) & 0xFFFF_FFFF if tcp["ack"] is not None else (0 if not flags & 0x10 else None),
+        int(tcp["ack"]) & 0xFFFF_FFFF if tcp["ack"] is not None and flags & 0x10 else None,
         min(int(tcp["window"] or 0), 1 << 30),
         int(tcp["length"]),
         tshark_options(tcp["options"]),
