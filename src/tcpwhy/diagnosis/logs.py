@@ -139,7 +139,8 @@ class _Book:
         if event.about == "client" and event.client:
             return "address", [one for one in self._by_client_ip.get((place, event.client), []) if one.is_client_host(place) is not True]
         if event.about == "upstream":
-            return "time", [one for one in self._by_place.get(place, []) if one.is_client_host(place)]
+            listed = self._by_place.get(place, [])
+            return "time", [one for one in listed if one.is_client_host(place) is not False and not one.is_server_host(place)]
         return "time", []
 
 

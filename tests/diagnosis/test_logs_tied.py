@@ -1,0 +1,208 @@
+"""Which connection a log's line speaks of, which failures a log alone tells, and what given logs narrow."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pytest
+
+import tcpwhy
+from tcpwhy.diagnosis.finding import Report
+from tests.packets import START_NS, Tcp, exchange, write_pcap
+
+C, S = "10.0.0.9:40000", "10.0.0.1:80"
+BEGIN = datetime.datetime.fromtimestamp(START_NS // 10**9, datetime.UTC)
+BROKEN = "net/http: HTTP/1.x transport connection broken: read: connection reset by peer"
+RESET_LINE = f"read tcp {C}->{S}: read: connection reset by peer"
+
+
+def at(seconds: float, hours: int = 0) -> str:
+    """A moment after the captures' begin as Go prints it."""
+    return (BEGIN + datetime.timedelta(seconds=seconds, hours=hours)).strftime("%Y/%m/%d %H:%M:%S.%f")
+
+
+def iso(seconds: float) -> str:
+    return (BEGIN + datetime.timedelta(seconds=seconds)).isoformat(timespec="microseconds")
+
+
+def was_reset(client: str = C, at_ms: float = 0, isn: int = 1000, server: str = S) -> list[Tcp]:
+    """A request that was answered with RST after 4 ms."""
+    return [*exchange(client, server, at_ms, isn=isn)[:4], Tcp(at_ms + 4, server, client, "R", isn + 500_001)]
+
+
+def case(folder: Path, segments: list[Tcp], log: str, *, zone: str | None = "UTC", name: str = "gw/app.log") -> Path:
+    write_pcap(folder / "gw/a.pcap", sorted(segments, key=lambda one: one.at_ms))
+    if zone:
+        (folder / "tcpwhy.toml").write_text(f'[vantage.gw]\nlog_timezone = "{zone}"\n')
+    (folder / name).write_text(log)
+    return folder
+
+
+def report(folder: Path, *logs: Path, **narrowed: str) -> Report:
+    with tcpwhy.open_case(folder, index=False, logs=logs) as opened:
+        return opened.diagnosis(**narrowed).report  # type: ignore[arg-type]
+
+
+def log_texts(told: Report) -> set[str]:
+    return {one.text for finding in told.findings for one in finding.evidence if one.kind == "log"}
+
+
+@pytest.mark.parametrize(
+    ("line", "note"),
+    [
+        (RESET_LINE, ""),
+        ("read tcp ip-proxy:40000->ip-backend:80: read: connection reset by peer", "hosts printed by name: tied by ports"),
+        (f"http: proxy error: readfrom tcp {C}->{S}: splice: connection reset by peer", ""),
+        ('Post "http://10.0.0.1/x": EOF', None),
+        (f'Get "http://10.0.0.1/x": {BROKEN}', "no port printed: tied by time and address"),
+        ("http: proxy error: EOF", None),
+        ("http: proxy error: read: connection reset by peer", "no address printed: tied by time and what it says"),
+    ],
+)
+def test_a_line_is_tied_by_the_most_that_it_names_and_never_against_what_packets_show(tmp_path: Path, line: str, note: str | None) -> None:
+    told = report(case(tmp_path, was_reset(), f"{at(0.005)} {line}\n"))
+    assert told.totals.failed == 1
+    if note is None:  # no FIN of the server is there
+        assert log_texts(told) == set()
+        assert any("no failed connection in the captures fits this line" in one.symptom for one in told.unexplained)
+        return
+    assert log_texts(told) == {line + (f" ({note})" if note else "")}
+    assert not any("app.log" in one.symptom for one in told.unexplained)
+
+
+def test_of_several_connections_that_fit_the_path_asked_for_decides_and_else_all_are_named(tmp_path: Path) -> None:
+    other = [*exchange("10.0.0.9:40001", S, 1, isn=9_000_000)[:3]]
+    asks = exchange("10.0.0.9:40001", S, 1, isn=9_000_000)[3]
+    other += [Tcp(asks.at_ms, asks.source, asks.destination, "PA", asks.seq, asks.ack, payload=b"GET /other HTTP/1.1\r\n\r\n", ip_id=3)]
+    other += [Tcp(6, S, "10.0.0.9:40001", "R", 9_500_001)]
+    with_path = f'{at(0.007)} Get "http://10.0.0.1/other": {BROKEN}\n'
+    with tcpwhy.open_case(case(tmp_path, [*was_reset(), *other], with_path), index=False) as opened:
+        told_to = {str(one.connection.client): [line.alone for line in one.connection.told] for one in opened.diagnosis().judged}
+    assert told_to == {C: [], "10.0.0.9:40001": [True]}
+    (tmp_path / "gw/app.log").write_text(f'{at(0.007)} Get "http://10.0.0.1": {BROKEN}\n')
+    both = report(tmp_path)
+    assert any("it is one of 2 connections" in text for text in log_texts(both))
+
+
+def test_a_clock_without_a_zone_is_right_up_to_quarters_of_an_hour(tmp_path: Path) -> None:
+    told = report(case(tmp_path, was_reset(), f"{at(0.005, hours=5)} {RESET_LINE}\n", zone=None))
+    assert log_texts(told) == {RESET_LINE}
+    (tmp_path / "gw/app.log").write_text(f"{at(200)} {RESET_LINE}\n")
+    assert log_texts(report(tmp_path)) == set()
+    (tmp_path / "gw/app.log").write_text(f'{at(0.005)} Get "http://10.0.0.1": {BROKEN}\n')
+    assert log_texts(report(tmp_path)) == set()
+
+
+def waiting(client: str = C, isn: int = 1000) -> list[Tcp]:
+    """A request that is acknowledged; then the capture ends, long before anybody gave up."""
+    sent = exchange(client, S, isn=isn)[:4]
+    size = len(sent[3].payload)
+    return [*sent, Tcp(4, S, client, "A", isn + 500_001, isn + 1 + size, ip_id=9)]
+
+
+TIMED_OUT = (
+    "{} [error] 1#1: *3 upstream timed out (110: Connection timed out) while reading response header from upstream, client: 10.9.9.9,"
+    ' server: x, request: "GET / HTTP/1.1", upstream: "http://10.0.0.1:80/", host: "x"\n'
+)
+
+
+def test_a_log_tells_a_timeout_that_the_capture_did_not_live_to_see(tmp_path: Path) -> None:
+    line = TIMED_OUT.format(at(20)[:19])
+    folder = case(tmp_path, [*waiting(), *exchange("10.0.0.9:41000", S, 100, isn=77_000_000)], "")
+    assert report(folder).totals.failed == 0
+    (tmp_path / "gw/app.log").write_text(line)
+    told = report(folder)
+    assert told.totals.failed == 1
+    connections = {one.client for finding in told.findings for one in finding.connections} | {one.client for one in told.unexplained}
+    assert connections == {C}
+    with tcpwhy.open_case(folder, index=False) as opened:
+        assert len(opened.diagnosis().judged) == 1
+        (judged,) = opened.diagnosis().judged
+        (line_told,) = judged.connection.told
+        assert (line_told.kind, line_told.speaker, line_told.alone, line_told.by_ports) == ("timeout_reading", "client", True, False)
+        assert len(opened.connections(failed=True).rows()) == 1
+
+
+def test_a_timeout_that_several_waiting_connections_fit_makes_none_of_them_a_failure(tmp_path: Path) -> None:
+    folder = case(tmp_path, [*waiting(), *waiting("10.0.0.9:40001", isn=9_000_000)], TIMED_OUT.format(at(20)[:19]))
+    told = report(folder)
+    assert told.totals.failed == 0
+    assert [one.symptom.startswith("gw/app.log:1") for one in told.unexplained] == [True]
+
+
+def test_a_log_tells_that_a_last_syn_was_given_up(tmp_path: Path) -> None:
+    syn = Tcp(100, "10.0.0.9:40009", S, "S", 5, ip_id=1)
+    folder = case(tmp_path, [*exchange(C, S), syn], f"{at(30.1)} dial tcp {S}: i/o timeout\n")
+    told = report(folder)
+    assert told.totals.failed == 1
+    assert {one.client for finding in told.findings for one in finding.connections} == {"10.0.0.9:40009"}
+
+
+def test_what_a_log_says_of_a_connection_that_did_well_is_no_failure_of_it(tmp_path: Path) -> None:
+    folder = case(tmp_path, exchange(C, S), f"{at(0.02)} http: proxy error: write tcp {C}->{S}: use of closed network connection\n")
+    told = report(folder)
+    assert (told.totals.failed, told.findings, told.unexplained) == (0, (), ())
+    (tmp_path / "gw/app.log").write_text(f"{at(0.02)} {RESET_LINE}\n")
+    told = report(folder)
+    assert (told.totals.failed, told.findings) == (0, ())
+    assert ["in the captures this connection shows no failure" in one.symptom for one in told.unexplained] == [True]
+
+
+def test_given_logs_narrow_what_is_examined_and_logs_of_the_case_do_not(tmp_path: Path) -> None:
+    other = was_reset("10.0.0.9:41000", 60_000, isn=9_000_000, server="10.0.0.2:8080")
+    line = f"{at(0.005)} {RESET_LINE}\n"
+    folder = case(tmp_path / "case", [*was_reset(), *other], line)
+    whole = report(folder)
+    assert (whole.totals.connections, whole.totals.failed) == (2, 2)
+    given = tmp_path / "given.log"
+    given.write_text(f"all is well\n{line}")
+    (folder / "gw/app.log").write_text(f"{at(60.005)} read tcp 10.0.0.9:41000->10.0.0.2:8080: read: connection reset by peer\n")
+    told = report(folder, Path(f"gw={given}"))
+    assert (told.totals.connections, told.totals.failed) == (1, 1)
+    assert {one.client for finding in told.findings for one in finding.connections} == {C}
+    assert any("given.log: 1 line of failures; examined were the 1 of 2 connections that it can speak of" in note for note in told.notes)
+    assert not any("app.log" in one.symptom for one in told.unexplained)
+
+
+@pytest.mark.parametrize(
+    ("line", "examined"),
+    [
+        (f"dial tcp {S}: i/o timeout", 1),
+        ("dial tcp 10.0.0.2:8080: connect: connection refused", 0),
+        ("read tcp x:40000->y:80: read: connection reset by peer", 1),
+        ("http: proxy error: EOF", 1),
+        ('Get "http://10.0.0.2:8080/x": EOF', 0),
+    ],
+)
+def test_given_logs_narrow_by_server_ports_place_and_time(tmp_path: Path, line: str, examined: int) -> None:
+    other = was_reset("10.0.0.9:41000", 600_000, isn=9_000_000, server="10.0.0.2:8080")
+    folder = case(tmp_path / "case", [*was_reset(), *other], "")
+    given = tmp_path / "gw.log"
+    given.write_text(f"{at(0.005)} {line}\n")
+    told = report(folder, Path(f"gw={given}"))
+    assert told.totals.connections == examined
+    assert told.totals.failed == examined
+    assert len(told.notes) == 1
+
+
+def test_a_given_log_without_a_failure_narrows_nothing_and_other_narrowing_wins(tmp_path: Path) -> None:
+    folder = case(tmp_path / "case", [*was_reset(), *was_reset("10.0.0.9:41000", 60_000, isn=9_000_000)], "")
+    given = tmp_path / "gw.log"
+    given.write_text("all is well\n")
+    told = report(folder, Path(f"gw={given}"))
+    assert told.totals.connections == 2
+    assert any("no line of a failure was found, so that all connections were examined" in note for note in told.notes)
+    given.write_text(f"{at(0.005)} {RESET_LINE}\n")
+    told = report(folder, Path(f"gw={given}"), connection=f"10.0.0.9:41000-{S}")
+    assert {one.client for finding in told.findings for one in finding.connections} == {"10.0.0.9:41000"}
+    assert told.totals.connections == 1
+
+
+def test_members_of_an_exported_hit_name_both_ends(tmp_path: Path) -> None:
+    hit = (
+        f'{{"_index":"gw","_source":{{"@timestamp":"{iso(0.005)}","message":"http: proxy error: read: connection reset by peer",'
+        '"source":{"ip":"10.0.0.9","port":40000},"destination":{"ip":"10.0.0.1","port":80}}}\n'
+    )
+    told = report(case(tmp_path, was_reset(), hit, zone=None, name="gw/hits.ndjson"))
+    assert log_texts(told) == {"http: proxy error: read: connection reset by peer"}
