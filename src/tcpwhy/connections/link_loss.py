@@ -22,8 +22,6 @@ LOSSY_PACKETS = 500
 BY_CHANCE = 1e-4
 """What is less likely than this is not taken for chance."""
 
-DATA = "(CASE WHEN {side}_payload_max > 0 THEN least({side}_packets, ceil({side}_bytes / {side}_payload_max)) ELSE 0 END)"
-
 EDGE_NS = 10_000_000
 """By so much a flow may begin before another capture did: packets are on their way, and clocks are known only so well."""
 
@@ -116,8 +114,11 @@ def _make_crossed(db: duckdb.DuckDBPyConnection, pairs: Iterable[tuple[int, int]
     payload = "greatest(536, least(coalesce(client_mss, 1460), coalesce(server_mss, 1460)) - 12)"
     columns = []
     for side in SIDES:
-        data = DATA.format(side=side)
-        columns += [f"max({side}_packets - {data}) AS {side}_bare", f"max({data}) AS {side}_data", f"max({side}_bytes) AS {side}_bytes"]
+        columns += [
+            f"max({side}_packets - {side}_data_packets) AS {side}_bare",
+            f"max({side}_data_packets) AS {side}_data",
+            f"max({side}_bytes) AS {side}_bytes",
+        ]
     # The sender's packets go from the client's side to the server's, or the other way round.
     counted = []
     for side, here, there in (("client", "x", "y"), ("server", "y", "x")):
