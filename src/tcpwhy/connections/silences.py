@@ -13,7 +13,7 @@ from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.kinds import SECOND_NS, Kind
 from tcpwhy.connections.packet import Side, other_side, seq_before
 from tcpwhy.connections.progress import heard_at_home, progress_of
-from tcpwhy.tables.flows import SHARED_COLUMNS, query
+from tcpwhy.tables.flows import query
 
 LEAST_SILENCE_NS = 3 * SECOND_NS // 2
 """Pauses within an exchange are shorter; timeouts of devices are set in whole seconds."""
@@ -95,7 +95,7 @@ class Survived:
         view = connection.views[first]
         client = "" if connection.is_client_host(first) else view.client.ip
         key = first, last, view.server, client
-        if key not in self._known and "silence_survived_ns" in SHARED_COLUMNS:
+        if key not in self._known:
             sql = """
                 SELECT coalesce(max(silence_survived_ns), 0) FROM flow JOIN member USING (id)
                 WHERE vantage = $1 AND server_ip = $2 AND server_port = $3 AND ($4 = '' OR client_ip = $4)
@@ -103,4 +103,4 @@ class Survived:
             """
             words = [self._number[first], view.server.ip, view.server.port, client, self._number[last]]
             self._known = {**self._known, key: int(query(self._db, sql, words)[0][0])}
-        return self._known.get(key, 0)
+        return self._known[key]
