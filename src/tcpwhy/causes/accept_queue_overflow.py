@@ -53,8 +53,9 @@ def examine(connection: Connection) -> Verdict:
     if lost is None:
         return RuledOut("the listener's kernel took what the client sent, or it was answered otherwise")
     fates = [fate(connection, one) for one in lost.packets]
-    if all(one.missing_at is not None and one.doubt is None for one in fates):
-        return RuledOut(f"what was not answered never arrived at {fates[0].missing_at}")
+    sure = [one for one in fates if one.missing_at is not None and one.doubt is None]
+    if sure and all(one.missing_at is not None for one in fates):
+        return RuledOut(f"what was not answered never arrived at {sure[0].missing_at}")
     queue = queue_of(connection, lost)
     if queue is None:
         return _unknown(connection, lost)
