@@ -352,7 +352,8 @@ def open_case(
 ) -> Case:
     """Opens a case: a folder, an archive of one, or captures, folders and archives, each plain or as `name=path`.
 
-    `index=False` leaves no index behind; `logs` are further logs, plain or as `name=path`.
+    `index=False` leaves no index behind; `logs` are further logs, plain or as `name=path`: where they hold lines of failures, a diagnosis
+    that nothing else narrows examines only the connections of which these can speak.
 
     Raises EvidenceError (as `tcpwhy.CaseError`) where an argument does not exist or nothing is evidence.
     """

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 @click.option("--connection", metavar="A:p-B:p", help="Only this connection, either way round; @TIME picks one of several.")
 @click.option("--since", metavar="TIME", help="Only connections that went on at or after this time.")
 @click.option("--until", metavar="TIME", help="Only connections that began at or before this time.")
-@click.option("--log", "logs", multiple=True, metavar="[NAME=]FILE", help="A log, of the vantage point NAME; repeatable.")
+@click.option(
+    "--log",
+    "logs",
+    multiple=True,
+    metavar="[NAME=]FILE",
+    help="A log, of the vantage point NAME; repeatable. Only connections that its lines of failures can speak of are examined.",
+)
 @click.option("--cause", metavar="ID", help="Only findings of this cause.")
 @click.option(
     "--slow",
@@ -52,6 +58,9 @@ def command(
     no_index: bool,
 ) -> int:
     """Find what failed in CASE and say why.
+
+    With --log and nothing else that narrows, only the connections are examined of which failing lines of these logs can speak: by their
+    addresses and ports, else by the server and the time. Logs in CASE itself narrow nothing.
 
     Exit status: 0 nothing failed, 1 a failed connection, a lossy link or a failing log line was found, 2 the call or the input was
     unusable, 3 nothing failed but part of the input could not be read.
