@@ -130,12 +130,20 @@ def _alive(connection: Connection, silence: _Silence) -> RuledOut | None:
                 later = (heard_ns - silence.since_ns) / SECOND_NS
                 return RuledOut(f"{place} heard {name} on other connections until {later:.1f} s after it was first asked in vain here")
     for place in connection.places:
-        at_home = connection.is_server_host(place) if silence.side == "server" else connection.is_client_host(place) is True
-        if at_home and topology.was_running(place, silence.unanswered[-1].aligned_ns):
+        if _is_own_host(connection, silence.side, place) and topology.was_running(place, silence.unanswered[-1].aligned_ns):
             arrived = any(one.seen_at(place) for one in silence.unanswered)
             came = "the packets come to it" if arrived else "the packets do not come to it"
             return RuledOut(f"the capture at {place}, the {silence.side}'s own host, ran on: the host was there, and {came}")
     return None
+
+
+def _is_own_host(connection: Connection, side: Side, place: str) -> bool:
+    """True where a place is surely the host of an end: TTLs alone do not tell it from a router next to it, which outlives it."""
+    own = connection.topology.addresses.get(place, frozenset())
+    if own:
+        return _address(connection, side, place) in own
+    ways = {copy.direction for one in connection.views[place].sent_by(side) for copy in one.copies}
+    return ways == {"out"}
 
 
 def _never_heard(connection: Connection, silence: _Silence) -> Verdict:
