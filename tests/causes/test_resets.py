@@ -1,0 +1,253 @@
+"""Who ended a connection: a forger, a socket that was closed, or a server that had closed it idle; by packets that no kernel need make."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tcpwhy.diagnosis.finding import Report
+from tests.causes.cases import capture, only, others, report, verdicts
+from tests.packets import Tcp, shifted, write_pcap
+
+CLIENT, SERVER = "192.0.2.7:40009", "10.0.0.1:80"
+GET, OK = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+C, S = 1_001, 501_001
+ASKED, TOLD = C + len(GET), S + len(OK)
+
+
+def client(at: float, flags: str, seq: int, ack: int = 0, payload: bytes = b"", *, ip_id: int = 0, ttl: int = 64) -> Tcp:
+    """A packet of the client, as its own host sends it; RSTs without the ACK flag bear no timestamp."""
+    stamps = None if flags == "R" else (round(at) + 7, 90)
+    return Tcp(at, CLIENT, SERVER, flags, seq, ack, payload, ip_id=ip_id, ttl=ttl, stamps=stamps)
+
+
+def server(
+    at: float, flags: str, seq: int, ack: int = 0, payload: bytes = b"", *, ip_id: int = 0, ttl: int = 61, bare: bool = False
+) -> Tcp:
+    """A packet of the server, three routers away."""
+    stamps = None if bare or flags == "R" else (round(at) + 9_000, 7)
+    return Tcp(at, SERVER, CLIENT, flags, seq, ack, payload, ip_id=ip_id, ttl=ttl, stamps=stamps)
+
+
+def opened(at: float = 500) -> list[Tcp]:
+    """The handshake and one request that is answered, at the client."""
+    return [
+        client(at, "S", C - 1, ip_id=100),
+        server(at + 20, "SA", S - 1, C),
+        client(at + 20.1, "A", C, S, ip_id=101),
+        client(at + 20.2, "PA", C, S, GET, ip_id=102),
+        server(at + 41, "A", S, ASKED, ip_id=900),
+        server(at + 45, "PA", S, ASKED, OK, ip_id=901),
+        client(at + 45.1, "A", ASKED, TOLD, ip_id=103),
+    ]
+
+
+def again(at: float) -> Tcp:
+    """The next request on the same connection."""
+    return client(at, "PA", ASKED, TOLD, GET, ip_id=104)
+
+
+def told(folder: Path, segments: list[Tcp]) -> Report:
+    capture(folder / "client/eth0.pcap", [*segments, *others()])
+    return report(folder)
+
+
+def at_server(segments: list[Tcp], *, but: tuple[Tcp, ...] = ()) -> list[Tcp]:
+    """The same packets at the server's host: 10 ms later what the client sent, 10 ms earlier what the server did."""
+    mine = [dataclasses.replace(one, at_ms=one.at_ms + 10, ttl=61) for one in segments if one.source == CLIENT and one not in but]
+    its = [dataclasses.replace(one, at_ms=one.at_ms - 10, ttl=64) for one in segments if one.source == SERVER and one not in but]
+    return [*mine, *its]
+
+
+def both(folder: Path, segments: list[Tcp], forged: tuple[Tcp, ...] = ()) -> Report:
+    """The case with both ends; the server's capture lacks what was forged towards the client, and ends later."""
+    write_pcap(folder / "client/eth0.pcap", sorted([*segments, *others()], key=lambda one: one.at_ms))
+    far = [*at_server(segments, but=forged), *shifted(others(), 0.4)]
+    write_pcap(folder / "server/eth0.pcap", sorted(far, key=lambda one: one.at_ms))
+    return report(folder)
+
+
+# --- keepalive-race
+
+
+def crossing() -> list[Tcp]:
+    """Closed after 5 s, the next request on its way."""
+    return [
+        *opened(),
+        again(5_540),
+        server(5_545, "FA", TOLD, ASKED, ip_id=902),
+        server(5_561, "R", TOLD),
+        client(5_561.5, "R", ASKED + len(GET), 0),
+    ]
+
+
+def test_a_close_that_crosses_the_next_request_names_both_timeouts(tmp_path: Path) -> None:
+    found = only(told(tmp_path, crossing()))
+    assert (found.cause, found.confidence) == ("keepalive-race", "likely")
+    assert "idle for 5.000 s" in found.explanation
+    assert "Node.js" in found.explanation
+    assert "idle connections for 5.0 s or longer" in found.explanation
+
+
+def test_the_same_from_both_ends_is_confirmed(tmp_path: Path) -> None:
+    found = only(both(tmp_path, crossing()))
+    assert (found.cause, found.confidence) == ("keepalive-race", "confirmed")
+
+
+def test_a_pool_that_writes_long_after_the_close(tmp_path: Path) -> None:
+    late = [
+        *opened(),
+        server(2_545, "FA", TOLD, ASKED, ip_id=902),
+        client(2_545.1, "A", ASKED, TOLD + 1, ip_id=104),
+        dataclasses.replace(again(9_000), ack=TOLD + 1),
+        server(9_020, "R", TOLD + 1),
+    ]
+    found = only(told(tmp_path, late))
+    assert (found.cause, found.confidence) == ("keepalive-race", "likely")
+    assert "sent the next request 6.5 s later all the same" in found.explanation
+
+
+def test_an_abort_of_the_idle_connection_that_crosses_the_request(tmp_path: Path) -> None:
+    aborted = [*opened(), again(5_540), server(5_545, "RA", TOLD, ASKED, ip_id=902)]
+    found = only(told(tmp_path, aborted))
+    assert (found.cause, found.confidence) == ("keepalive-race", "likely")
+
+
+def test_a_server_that_aborts_while_at_work_on_the_request_is_no_race(tmp_path: Path) -> None:
+    at_work = [
+        *opened(), again(5_540), server(5_561, "A", TOLD, ASKED + len(GET), ip_id=902),
+        server(6_561, "RA", TOLD, ASKED + len(GET), ip_id=903),
+    ]  # fmt: skip
+    found = only(told(tmp_path, at_work))
+    assert (found.cause, found.confidence) == ("reset-with-unread-data", "likely")
+    assert any("at work on it" in one.because for one in found.ruled_out if one.cause == "keepalive-race")
+
+
+def test_a_server_that_announced_its_close_leaves_it_open(tmp_path: Path) -> None:
+    closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
+    head = [dataclasses.replace(one, payload=closing) if one.payload == OK else one for one in opened()[:-1]]
+    end = S + len(closing)
+    story = [
+        *head, client(545.1, "A", ASKED, end, ip_id=103), client(1_540, "PA", ASKED, end, GET, ip_id=104),
+        server(1_545, "FA", end, ASKED, ip_id=902), server(1_561, "R", end),
+    ]  # fmt: skip
+    said = verdicts(told(tmp_path, story))
+    assert ("keepalive-race", "possible") in said
+    assert all(confidence == "possible" for _, confidence in said)
+
+
+# --- reset-with-unread-data
+
+POST = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n"
+REFUSED = b"HTTP/1.1 413 Payload Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+def upload(ended: list[Tcp]) -> list[Tcp]:
+    """A body of which 2,000 of 5,000 bytes were sent."""
+    return [
+        client(500, "S", C - 1, ip_id=100),
+        server(520, "SA", S - 1, C),
+        client(520.1, "A", C, S, ip_id=101),
+        client(520.2, "PA", C, S, POST, ip_id=102),
+        server(541, "A", S, C + len(POST), ip_id=900),
+        client(600, "PA", C + len(POST), S, b"x" * 1_000, ip_id=103),
+        server(621, "A", S, C + len(POST) + 1_000, ip_id=901),
+        client(700, "PA", C + len(POST) + 1_000, S, b"x" * 1_000, ip_id=104),
+        *ended,
+    ]
+
+
+AT_END = C + len(POST) + 2_000
+
+
+def test_a_socket_that_is_closed_with_data_unread(tmp_path: Path) -> None:
+    found = only(told(tmp_path, upload([server(721, "RA", S, AT_END, ip_id=902)])))
+    assert (found.cause, found.confidence) == ("reset-with-unread-data", "likely")
+    assert found.where is not None
+    assert any("TLS" not in line and "lingering_close" in line for line in found.fix)
+
+
+def test_an_early_answer_whose_close_the_body_meets(tmp_path: Path) -> None:
+    early = [
+        server(721, "PA", S, AT_END - 1_000, REFUSED, ip_id=902),
+        server(721.1, "FA", S + len(REFUSED), AT_END - 1_000, ip_id=903),
+        server(721.4, "R", S + len(REFUSED) + 1),
+        server(721.5, "R", S),
+    ]
+    found = only(told(tmp_path, upload(early)))
+    assert (found.cause, found.confidence) == ("reset-with-unread-data", "likely")
+    assert "413 Payload Too Large" in found.title
+
+
+def test_a_reset_after_all_was_answered_is_none(tmp_path: Path) -> None:
+    assert told(tmp_path, [*opened(), server(900, "RA", TOLD, ASKED, ip_id=902)]).findings == ()
+
+
+def test_a_reset_that_ends_long_repeats_is_not_taken_for_the_cause(tmp_path: Path) -> None:
+    repeats = [
+        client(700 + pause, "PA", C + len(POST) + 1_000, S, b"x" * 1_000, ip_id=105 + number)
+        for number, pause in enumerate((200, 600, 1_400, 3_000))
+    ]
+    said = verdicts(told(tmp_path, upload([*repeats, server(4_000, "RA", S, AT_END - 1_000, ip_id=902)])))
+    assert ("reset-with-unread-data", "likely") not in said
+    assert ("reset-with-unread-data", "possible") in said
+
+
+# --- injected-reset
+
+
+def asked_again(*ended: Tcp) -> list[Tcp]:
+    """A second request at once, and what comes of it."""
+    return [*opened(), again(600), *ended]
+
+
+NEXT = ASKED + len(GET)
+
+
+def answer(at: float) -> Tcp:
+    """The real server's answer to the second request."""
+    return server(at, "PA", TOLD, NEXT, OK, ip_id=903)
+
+
+def test_marks_of_forgery_and_a_server_that_goes_on(tmp_path: Path) -> None:
+    forged = server(603, "RA", TOLD, NEXT, ip_id=41_000, ttl=57, bare=True)
+    effect = client(660.1, "R", NEXT)
+    found = only(told(tmp_path, asked_again(forged, answer(660), effect)))
+    assert (found.cause, found.confidence) == ("injected-reset", "likely")
+    assert "its TTL is 57, where the server's other packets arrive with 61" in found.explanation
+
+
+def test_the_same_ttl_and_a_stateless_form_leave_it_open(tmp_path: Path) -> None:
+    forged = server(603, "R", TOLD)
+    said = verdicts(told(tmp_path, asked_again(forged, answer(660), client(660.1, "R", NEXT))))
+    assert ("injected-reset", "possible") in said
+    assert all(confidence == "possible" for _, confidence in said)
+
+
+def test_stepped_numbers_of_a_burst(tmp_path: Path) -> None:
+    burst = [server(603 + step / 1e5, "R", TOLD + step) for step in (0, 1_460, 4_380)]
+    found = only(told(tmp_path, asked_again(*burst, answer(660), client(660.1, "R", NEXT))))
+    assert (found.cause, found.confidence) == ("injected-reset", "likely")
+
+
+@pytest.mark.parametrize("ttl", [57, 61], ids=["a TTL of its own", "the server's TTL"])
+def test_a_reset_that_the_server_never_sent(tmp_path: Path, ttl: int) -> None:
+    forged = server(603, "R", TOLD, ttl=ttl)
+    found = only(both(tmp_path, asked_again(forged, answer(660), client(660.1, "R", NEXT)), (forged,)))
+    assert (found.cause, found.confidence) == ("injected-reset", "confirmed")
+    assert found.where is not None
+
+
+def test_a_reset_for_a_packet_that_never_came_to_the_server_is_not_its_forger_s_alone(tmp_path: Path) -> None:
+    forged, lost = server(603, "R", TOLD), again(600)
+    said = verdicts(both(tmp_path, asked_again(forged), (forged, lost)))
+    assert {("injected-reset", "possible"), ("rejected-by-firewall", "possible")} <= said
+    assert all(confidence == "possible" for _, confidence in said)
+
+
+def test_a_perfect_copy_of_the_socket_s_packets_is_not_told_from_its_own(tmp_path: Path) -> None:
+    """Timestamps and IP IDs that go on are the socket's own, by one place: a close with data unread."""
+    found = only(told(tmp_path, asked_again(server(1_700, "A", TOLD, NEXT, ip_id=902), server(1_800, "RA", TOLD, NEXT, ip_id=903))))
+    assert (found.cause, found.confidence) == ("reset-with-unread-data", "likely")
