@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from tcpwhy.causes._asking import capture_at
 from tcpwhy.causes._lost import End, Wait
@@ -13,7 +13,7 @@ from tcpwhy.causes._verdict import Open, exhibit
 from tcpwhy.connections.connection import SIDES, Connection, Segment
 from tcpwhy.connections.failure import Kind
 from tcpwhy.connections.link_loss import Rate, is_by_size
-from tcpwhy.connections.losses import Crossing, full_payload
+from tcpwhy.connections.losses import Crossing, full_payload, holds, joined
 from tcpwhy.connections.packet import ACK, SYN, Side, other_side, seq_before, seq_distance
 from tcpwhy.connections.stalls import StallKind
 
@@ -118,8 +118,8 @@ def _passed(connection: Connection, side: Side, last_ns: int) -> list[Segment]:
         for begin, end in blocks_of(one.packet.sack):
             if seq_distance(base, begin) >= ack:  # Below it the first block tells of duplicates (RFC 2883).
                 blocks.append((seq_distance(base, begin), seq_distance(base, end), one.aligned_ns))
-    early = _joined((begin, end) for begin, end, at_ns in blocks if at_ns < last_ns)
-    later = _joined((begin, end) for begin, end, _ in blocks)
+    early = joined((begin, end) for begin, end, at_ns in blocks if at_ns < last_ns)
+    later = joined((begin, end) for begin, end, _ in blocks)
     found = []
     for one in connection.segments:
         if one.sender != side or not one.length or one.is_reset:
@@ -128,25 +128,9 @@ def _passed(connection: Connection, side: Side, last_ns: int) -> list[Segment]:
         at = bisect.bisect_left(reached, end, key=lambda entry: entry[0])
         late = one.aligned_ns > last_ns
         acked = at < len(reached) and (late or reached[at][1] < last_ns)
-        if acked or _holds(later if late else early, begin, end):
+        if acked or holds(later if late else early, begin, end):
             found.append(one)
     return found
-
-
-def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Spans in order, those that touch made one."""
-    found: list[tuple[int, int]] = []
-    for begin, end in sorted(spans):
-        if found and begin <= found[-1][1]:
-            found[-1] = found[-1][0], max(found[-1][1], end)
-        else:
-            found.append((begin, end))
-    return found
-
-
-def _holds(spans: list[tuple[int, int]], begin: int, end: int) -> bool:
-    at = bisect.bisect_right(spans, begin, key=lambda span: span[0]) - 1
-    return at >= 0 and spans[at][0] <= begin and end <= spans[at][1]
 
 
 def _arrived(connection: Connection, segment: Segment) -> bool:

@@ -19,7 +19,7 @@ from tcpwhy.connections.segments import match_segments
 from tcpwhy.connections.topology import Passages, Topology, learn, learn_passages, server_ttls
 from tcpwhy.connections.triage import want
 from tcpwhy.evidence import EvidenceError
-from tcpwhy.tables.flows import query
+from tcpwhy.tables.flows import query, seq_distance_sql
 from tcpwhy.tables.index import VantageIndex
 from tcpwhy.tables.listings import Lines
 
@@ -278,8 +278,9 @@ class Assembly:
         unseen = dict(
             query(
                 self.db,
-                """SELECT vantage, sum(client_unseen_acked_bytes + server_unseen_acked_bytes) FROM flow
-                   WHERE client_packets > 0 AND server_packets > 0 GROUP BY 1""",
+                f"""SELECT vantage, sum(client_unseen_acked_bytes + server_unseen_acked_bytes + {_holes("client", "server")}
+                                    + {_holes("server", "client")})::BIGINT
+                    FROM flow WHERE client_packets > 0 AND server_packets > 0 GROUP BY 1""",
             )
         )
         claims: dict[str, set[str]] = {}
@@ -407,6 +408,12 @@ class Assembly:
                 for after in group[number + 1 :]:
                     if after not in connection.later:
                         connection.later.append(after)
+
+
+def _holes(side: Side, other: Side) -> str:
+    """SQL for the bytes that a flow's capture lacks for sure: fewer were seen since the SYN than were acknowledged, one for a FIN."""
+    acknowledged = seq_distance_sql(f"({side}_isn + 1)", f"{other}_ack_end")
+    return f"coalesce(greatest(0, {acknowledged} - {side}_bytes::BIGINT - {side}_unseen_acked_bytes::BIGINT - 1), 0)"
 
 
 def _as_the_client_knows_it(flows: Sequence[_FlowPackets], sightings: Sequence[Sighting], first: Packet) -> _FlowPackets:

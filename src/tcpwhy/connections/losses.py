@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from tcpwhy.connections.connection import SIDES, Connection, Segment, View
-from tcpwhy.connections.packet import Side, seq_distance
+from tcpwhy.connections.packet import ACK, Side, seq_distance
 
 IN_FLIGHT_NS = 50_000_000
 """What set out so shortly before a capture's last packet may have come when that capture had ended."""
@@ -125,7 +126,46 @@ def _cross(connection: Connection, side: Side, near: str, far: str, behind: tupl
             largest = max(largest, min(segment.length, full))
     last_ns = max((one.aligned_ns for one in passed), default=0)
     missing = [dataclasses.replace(one, followed=one.segment.aligned_ns < last_ns) for one in missing]
-    return Crossing(side, near, far, sent, tuple(missing), tuple(passed), largest, _doubt(connection, side, near, far))
+    doubt = _doubt(connection, side, near, far) or _delivered(connection, side, missing, (far, *behind))
+    return Crossing(side, near, far, sent, tuple(missing), tuple(passed), largest, doubt)
+
+
+def _delivered(connection: Connection, side: Side, missing: Sequence[Missing], places: tuple[str, ...]) -> str | None:
+    """Why a capture that lacks bytes which the other end acknowledges says nothing: they came, and it did not keep them."""
+    if not any(one.segment.length for one in missing):
+        return None
+    base = missing[0].segment.seq
+    acks = [one.ack for one in connection.segments if one.sender != side and one.flags & ACK and not one.is_reset]
+    reached = max((seq_distance(base, ack) for ack in acks), default=0)
+    seen = joined(
+        (seq_distance(base, sighting.packet.seq), seq_distance(base, sighting.packet.seq) + sighting.packet.length)
+        for place in places
+        for sighting in connection.views[place].sent_by(side)
+        if sighting.packet.length
+    )
+    for one in missing:
+        begin = seq_distance(base, one.segment.seq)
+        end = min(begin + one.segment.length, reached)
+        if begin < end and not holds(seen, begin, end):
+            return f"bytes that it lacks were acknowledged all the same: the capture of {places[0]} did not keep them"
+    return None
+
+
+def joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans of numbers in order, those that touch made one."""
+    found: list[tuple[int, int]] = []
+    for begin, end in sorted(spans):
+        if found and begin <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], end)
+        else:
+            found.append((begin, end))
+    return found
+
+
+def holds(spans: Sequence[tuple[int, int]], begin: int, end: int) -> bool:
+    """True where one of these joined spans has all numbers from `begin` to before `end`."""
+    at = bisect.bisect_right(spans, begin, key=lambda span: span[0]) - 1
+    return at >= 0 and end <= spans[at][1]
 
 
 def _is_cut_anew(segment: Segment, place: str) -> bool:
