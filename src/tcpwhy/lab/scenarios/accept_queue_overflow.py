@@ -53,8 +53,9 @@ def story(world: World) -> None:
     prey = [second.talk("prey", give_up_unless_taken, timeout=PATIENCE) for _ in range(PREY)]
     wait(prey, PATIENCE + 1)
     if world.form == "burst":
+        time.sleep(2)  # until the ignored data was repeated for the third time
         hanging.resume()
-    time.sleep(max(0.5, begun + 7.5 - time.monotonic()))
+    time.sleep(max(1.0, begun + 7.5 - time.monotonic()))
 
 
 def slow_down(row: Row, crowd: Host) -> None:
