@@ -70,7 +70,7 @@ def _notes(case: Case, index: VantageIndex, assembly: Assembly) -> tuple[list[st
             notes.append(f"{name}: {file.losses_more} more such losses")
         if case.listed is None or file_path not in case.listed.lines:  # a listing says itself what it does not show
             notes += [f"{name}: {note}" for note in _file_notes(file)]
-    if index.dropped:
+    if index.dropped and not (case.listed is not None and all(path in case.listed.lines for path in index.paths)):
         notes.append(f"the captures say that they dropped {index.dropped} packets: what is absent here may have been there")
     number = assembly.names.index(index.name)
     copies, unseen, middle = query(

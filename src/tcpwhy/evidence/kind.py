@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from tcpwhy.evidence.compression import SUFFIXES, compression_of, is_readable, read_head
-from tcpwhy.evidence.pasted import LISTED
+from tcpwhy.evidence.pasted import LISTED, as_printed, shows_packet
 from tcpwhy.evidence.state_kind import state_name_of
 
 Kind = Literal["capture", "log", "listing", "table", "archive", "settings", "empty", "unknown"]
@@ -129,8 +129,8 @@ def text_kind(head: bytes, name: str) -> Kind:
         return "unknown"
     if state_name_of(head) is not None:
         return "table"
-    listed = sum(1 for line in lines if _LISTED.match(line[:400]) or LISTED.search(line[:400]))
-    if listed * 2 >= len(lines) and (LISTED.search(head) or listed * 5 >= len(lines) * 4):
+    listed = sum(1 for line in map(as_printed, lines) if _LISTED.match(line[:400]) or LISTED.search(line[:400]))
+    if listed * 2 >= len(lines) and (shows_packet(head) or listed * 5 >= len(lines) * 4):
         return "listing"
     if LOG_NAME.search(plain_name(name)):
         return "log"

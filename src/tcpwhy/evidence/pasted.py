@@ -104,9 +104,21 @@ def read_lines(path: Path, start: int = 0, end: int | None = None) -> Iterator[t
             at += length
 
 
+def shows_packet(line: bytes) -> bool:
+    """True for a line about TCP or ICMP, also where a browser or a ticket system changed its blanks and brackets."""
+    if LISTED.search(line):
+        return True
+    return (b"\xc2\xa0" in line or b"&gt;" in line) and LISTED.search(as_printed(line)) is not None
+
+
+def as_printed(line: bytes) -> bytes:
+    """A line with plain blanks and brackets again."""
+    return line.replace(b"\xc2\xa0", b" ").replace(b"&gt;", b">").replace(b"&lt;", b"<")
+
+
 def has_listing(path: Path) -> bool:
     """True where the first bytes of a text show a packet, whatever else stands there. Raises OSError."""
-    return any(LISTED.search(line) for _, line in itertools.takewhile(lambda entry: entry[0] < LOOKED_AT, read_lines(path)))
+    return any(shows_packet(line) for _, line in itertools.takewhile(lambda entry: entry[0] < LOOKED_AT, read_lines(path)))
 
 
 def find_sections(path: Path) -> list[Section]:
@@ -120,12 +132,12 @@ def find_sections(path: Path) -> list[Section]:
     at = number = 0
     for number, (at, line) in enumerate(read_lines(path), 1):
         now = found[-1]
-        if LISTED.search(line):
-            now.packets += 1
+        is_packet = shows_packet(line)
+        now.packets += is_packet
         if not _MARK.search(line):
             continue
         text = line.decode("utf-8", "replace").replace("\xa0", " ").rstrip()
-        if LISTED.search(line) and _COMMAND.search(text) is None:
+        if is_packet and _COMMAND.search(text) is None:
             continue
         prompt = _PROMPT.match(text)
         command = _COMMAND.search(text) if len(text) < 2_000 else None

@@ -140,6 +140,8 @@ class Limits:
             )
         if any(section.left_out for section in listing.sections):
             told.append(f"{name}: it says itself that lines were left out")
+        if lost := self.missing(listing.sections) + sum(section.dropped for section in listing.sections):
+            told.append(f"{name}: at least {lost} packets are not shown or could not be read: what is absent here may have been there")
         return told
 
 

@@ -127,6 +127,8 @@ def _apart(evidence: Evidence, one: _Work) -> list[_Work]:
         part = _Work(point, dataclasses.replace(one.listing, sections=(section,)), one.path.with_name(f"{one.path.stem}-{number}.pcapng"))
         if _converted(evidence, part):
             parts.append(part)
+    if not (one.point.captures or one.point.logs or one.point.state or one.point.state_before or len(one.point.listings) > 1):
+        evidence.vantage_points.remove(one.point)
     evidence.vantage_points.sort(key=lambda point: point.name)
     evidence.notes.append(
         f"{one.listing.shown} holds listings of {len(parts)} clocks, which show the same packets: each counts as a vantage point of its own"

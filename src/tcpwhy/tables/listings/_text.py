@@ -18,6 +18,10 @@ MOST_DUMPED = 1 << 17
 
 _QUOTE = re.compile(r"^[>|`*]*[>|`]\s?")
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\u200b\u200e\u200f\ufeff]")
+_PREFIX = re.compile(
+    r".{0,100}\btcpdump\[\d{1,8}\]: (?=\d|IP|\s)"  # what a journal puts before each line
+    r"|\d{4}-\d\d-\d\dT\S{8,26} (?:std(?:out|err) [FP] )?(?=\d\d:\d\d:\d\d\.\d{6}|\d{10}\.\d{6}|\s{4}|\t)"  # a container's log
+)
 _DUMP = re.compile(r"^\s*0x[0-9a-f]{4,8}:\s+((?:[0-9a-f]{2,4} ?)+)")
 
 
@@ -43,6 +47,9 @@ def cleaned(line: bytes) -> str:
         text = _ESCAPES.sub("", text)
     if "&" in text:
         text = html.unescape(text)
+    prefix = _PREFIX.match(text)
+    if prefix is not None:
+        text = text[prefix.end() :]
     stripped = text.lstrip()
     while quote := _QUOTE.match(stripped):
         stripped = stripped[quote.end() :].lstrip()
