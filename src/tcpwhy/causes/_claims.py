@@ -40,3 +40,9 @@ def sent_to(segment: Segment, place: str) -> str:
     sighting = segment.sighting_at(place)
     copies: list[Packet] = sighting.copies if sighting is not None else []
     return next((copy.destination_mac for copy in reversed(copies) if copy.destination_mac), "")
+
+
+def came_from(segment: Segment, place: str) -> str:
+    """The hardware address that a segment came from, as a place saw it arrive; empty where its capture does not tell."""
+    sighting = segment.sighting_at(place)
+    return sighting.copies[0].source_mac if sighting is not None else ""

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from tcpwhy.causes._asking import arp_at, state_of
 from tcpwhy.causes._by_state import all_but
-from tcpwhy.causes._claims import claims_at, most_claims, moved_between_claims, sent_to
+from tcpwhy.causes._claims import came_from, claims_at, most_claims, moved_between_claims, sent_to
 from tcpwhy.causes._stops import end_of
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import INITIAL_TTLS, Connection, Segment
@@ -102,17 +102,11 @@ def _went_where_it_belongs(connection: Connection) -> RuledOut | None:
         if connection.is_server_host(place) and any(one.seen_at(place) for one in answers):
             return RuledOut(f"its packets come to {place}, which had answered before", (exhibit(last, connection, "comes there", place),))
         mac = sent_to(last, place)
-        if mac and connection.views[place].hops[1] == 0 and {_came_from(one, place) for one in answers} - {""} == {mac}:
+        if mac and connection.views[place].hops[1] == 0 and {came_from(one, place) for one in answers} - {""} == {mac}:
             return RuledOut(
                 f"{place} sends its packets to {mac}, from where the answers had come", (exhibit(last, connection, mac, place),)
             )
     return None
-
-
-def _came_from(segment: Segment, place: str) -> str:
-    """The hardware address that a segment came from, as a place saw it arrive; empty where its capture does not tell."""
-    sighting = segment.sighting_at(place)
-    return sighting.copies[0].source_mac if sighting is not None else ""
 
 
 def _from_nearer_or_farther(connection: Connection, resets: list[Segment]) -> bool:

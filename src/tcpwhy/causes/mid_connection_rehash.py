@@ -30,7 +30,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from tcpwhy.causes._asking import backends_of
-from tcpwhy.causes._claims import moved_between_claims, sent_to
+from tcpwhy.causes._claims import came_from, moved_between_claims, sent_to
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.failure import Kind
@@ -243,9 +243,22 @@ def _excluded(connection: Connection, move: _Move) -> dict[str, str]:
         "synack-lost": "the connection was established",
         "rejected-by-firewall": sent,
     }
-    if len(claims) < 2:
-        excluded["arp-conflict"] = "no two hosts are seen to claim the address by ARP"
-    return excluded
+    arp = _why_no_arp_conflict(connection, move) if len(claims) < 2 else ""
+    return {**excluded, "arp-conflict": arp} if arp else excluded
+
+
+def _why_no_arp_conflict(connection: Connection, move: _Move) -> str:
+    """Why it is no conflict of two hosts on one network, which only ARP or hardware addresses tell; empty where neither was captured."""
+    if connection.topology.arp_claims:
+        return "no two hosts are seen to claim the address by ARP, although ARP was captured"
+    at_home, at_stranger = (
+        {came_from(one, place) for one in segments if one.sender == "client"} - {""}
+        for segments, place in ((move.history, move.home), (move.strays, move.stranger))
+    )
+    if at_home and at_stranger and not at_home & at_stranger:
+        first, second = min(at_home), min(at_stranger)
+        return f"{move.home} gets its packets from {first}, {move.stranger} from {second}: these are two networks"
+    return ""
 
 
 def _from_one_place(connection: Connection) -> Verdict:
