@@ -27,13 +27,15 @@ class Tcp:
     ip_id: int = 0
     ttl: int = 64
     stamps: tuple[int, int] | None = None
+    window: int | None = None
+    """None: 502, and 0 with a RST."""
 
     def ip_packet(self) -> bytes:
         """The IPv4 packet."""
         (source, sport), (destination, dport) = (_end(self.source), _end(self.destination))
         options = b"" if self.stamps is None else struct.pack(">BBBBII", 1, 1, 8, 10, *self.stamps)
         flags = sum(FLAGS[letter] for letter in self.flags)
-        window = 0 if "R" in self.flags else 502
+        window = self.window if self.window is not None else 0 if "R" in self.flags else 502
         offset = (20 + len(options)) // 4 << 12
         head = struct.pack(">HHIIHHHH", sport, dport, self.seq, self.ack, offset | flags, window, 0, 0)
         body = head + options + self.payload

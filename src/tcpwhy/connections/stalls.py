@@ -244,11 +244,12 @@ class _Closed:
         """The time until `by` in which this end is seen to want room; None where it wanted none."""
         if not self.probes:
             return None
-        last = by or max((*self.probes, *self.answers), key=lambda one: one.aligned_ns)
+        # To the end of a capture it is closed as long as the receiver says so: probes that draw nothing tell of something else.
+        last = by or max((self.by, *self.answers), key=lambda one: one.aligned_ns)
         # It wanted room when it began to wait for the first probe, as long as it then waited for the second at most.
         first_ns = self.probes[0].aligned_ns
         waited_ns = self.probes[1].aligned_ns - first_ns if len(self.probes) > 1 else SECOND_NS
-        start_ns = max(self.by.aligned_ns, first_ns - waited_ns)
+        start_ns = min(max(self.by.aligned_ns, first_ns - waited_ns), last.aligned_ns)
         segments = track.segments_of(self.by, *self.probes, *self.answers, by)
         return Stall(StallKind.WINDOW, track.side, track.place, start_ns, last.aligned_ns, went_on, segments)
 

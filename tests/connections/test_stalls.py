@@ -1,0 +1,218 @@
+"""Small stories of waiting go in; who waited, how long, and whether that is a failure come out, by packets and by columns alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import tcpwhy
+from tcpwhy.connections.connection import Connection
+from tcpwhy.connections.failure import Kind, find_failure
+from tcpwhy.connections.stalls import StallKind, stalls
+from tcpwhy.connections.triage import suspicious
+from tests.packets import Tcp, write_pcap
+
+C, S = "10.0.0.7:40000", "10.0.0.1:80"
+REQUEST, ANSWER = b"GET /report HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"
+BEGIN = 1_001
+SERVER = 500_001
+
+
+def client(at_ms: float, flags: str, seq: int = BEGIN, ack: int = SERVER, payload: bytes = b"", window: int | None = None) -> Tcp:
+    return Tcp(at_ms, C, S, flags, seq, ack, payload, ip_id=int(at_ms * 10) % 65_000 + 1, window=window)
+
+
+def server(at_ms: float, flags: str, seq: int = SERVER, ack: int = BEGIN, payload: bytes = b"", window: int | None = None) -> Tcp:
+    return Tcp(at_ms, S, C, flags, seq, ack, payload, ip_id=int(at_ms * 10) % 65_000 + 2, window=window)
+
+
+OPENING = [client(0, "S", BEGIN - 1, 0), server(1, "SA", SERVER - 1, BEGIN), client(2, "A")]
+ASKED = BEGIN + len(REQUEST)
+BLOCK = b"x" * 1000
+
+
+def told(tmp_path: Path, story: Sequence[Tcp], slow_ns: int = 3_000_000_000) -> tuple[Connection, Kind | None]:
+    """The connection and how it failed by its packets; what they show, columns must not hide."""
+    path = write_pcap(tmp_path / "here.pcap", sorted(story, key=lambda one: one.at_ms))
+    with tcpwhy.open_case(path, index=False) as case:
+        (found,) = case.find(f"{C}-{S}")
+        failure = find_failure(found, answers_seen=True, slow_ns=slow_ns)
+        by_columns = suspicious(case.assembly().db, slow_ns)
+    assert failure is None or by_columns, "the columns hide it"
+    return found, failure.kind if failure is not None else None
+
+
+def kinds(connection: Connection) -> list[tuple[StallKind, str, float, bool]]:
+    return [(one.kind, one.side, round(one.length_ns / 1e9, 1), one.ended) for one in stalls(connection, 3_000_000_000)]
+
+
+def exchange(at_ms: float = 10) -> list[Tcp]:
+    return [
+        client(at_ms, "PA", payload=REQUEST),
+        server(at_ms + 1, "PA", SERVER, ASKED, ANSWER),
+        client(at_ms + 2, "A", ASKED, SERVER + 19),
+    ]
+
+
+def repeated(*at_ms: float) -> list[Tcp]:
+    return [client(at, "PA", payload=REQUEST) for at in at_ms]
+
+
+def test_data_that_is_repeated_for_long_and_then_acknowledged_is_a_stall(tmp_path: Path) -> None:
+    story = [
+        *OPENING,
+        *repeated(10, 300, 900, 2_100, 4_500),
+        server(4_510, "PA", SERVER, ASKED, ANSWER),
+        client(4_520, "A", ASKED, SERVER + 19),
+    ]
+    connection, kind = told(tmp_path, story)
+    assert kind is Kind.STALLED
+    assert kinds(connection) == [(StallKind.LOSS, "client", 4.5, True)]
+    assert told(tmp_path, story, slow_ns=5_000_000_000)[1] is None
+
+
+def test_an_ack_that_the_capture_lost_makes_no_stall(tmp_path: Path) -> None:
+    later = [client(60_000, "PA", ASKED, SERVER, REQUEST), server(60_001, "PA", SERVER, ASKED + len(REQUEST), ANSWER)]
+    connection, kind = told(tmp_path, [*OPENING, *repeated(10, 240), *later])
+    assert (kinds(connection), kind) == ([], None)
+
+
+def test_a_pause_a_keep_alive_and_a_long_poll_are_no_stalls(tmp_path: Path) -> None:
+    probes = [client(at, "A", ASKED - 1, SERVER + 19, payload) for at, payload in ((20_000, b""), (40_000, b"\0"))]
+    answers = [server(at + 1, "A", SERVER + 19, ASKED) for at in (20_000, 40_000)]
+    poll = [
+        client(50_000, "PA", ASKED, SERVER + 19, REQUEST),
+        server(50_001, "A", SERVER + 19, ASKED + len(REQUEST)),
+        server(75_000, "PA", SERVER + 19, ASKED + len(REQUEST), ANSWER),
+    ]
+    connection, kind = told(tmp_path, [*OPENING, *exchange(), *probes, *answers, *poll])
+    assert (kinds(connection), kind) == ([], None)
+
+
+def test_a_hole_that_stays_open_for_long_at_the_receiver_is_a_stall(tmp_path: Path) -> None:
+    after = ASKED + 1000
+    dups = [server(at, "A", SERVER, ASKED) for at in (31, 32)]
+    story = [
+        *OPENING,
+        *exchange()[:1],
+        server(12, "A", SERVER, ASKED),
+        *[client(30 + number, "A", after + 1000 * number, payload=BLOCK) for number in range(2)],
+        *dups,
+        client(5_000, "A", ASKED, payload=BLOCK),
+        server(5_001, "A", SERVER, after + 2000),
+    ]
+    connection, kind = told(tmp_path, story)
+    assert kind is Kind.STALLED
+    assert kinds(connection) == [(StallKind.LOSS, "client", 5.0, True)]
+
+
+def closing(*, probes: Sequence[float] = (), answered: bool = True, opens: float | None = None) -> list[Tcp]:
+    """An upload that fills the server's buffer, probes, and room again."""
+    full = ASKED + 1000
+    story = [
+        *OPENING,
+        client(10, "PA", payload=REQUEST),
+        client(11, "A", ASKED, payload=BLOCK),
+        server(12, "A", SERVER, full, window=0),
+    ]
+    for at in probes:
+        story += [client(at, "A", full - 1), *([server(at + 1, "A", SERVER, full, window=0)] if answered else [])]
+    if opens is not None:
+        story += [
+            server(opens, "A", SERVER, full, window=500),
+            client(opens + 1, "A", full, payload=BLOCK),
+            server(opens + 2, "A", ack=full + 1000),
+        ]
+    return story
+
+
+PROBES = (220, 630, 1_450, 3_100, 6_300)
+
+
+@pytest.mark.parametrize(("opens", "ended"), [(6_400, True), (None, False)])
+def test_a_window_that_stays_closed_while_the_sender_probes_is_a_stall(tmp_path: Path, opens: float | None, ended: bool) -> None:
+    connection, kind = told(tmp_path, closing(probes=PROBES, opens=opens))
+    assert kind is Kind.STALLED
+    ((stall_kind, side, length, went_on),) = kinds(connection)
+    assert (stall_kind, side, went_on) == (StallKind.WINDOW, "client", ended)
+    assert length == pytest.approx(6.3, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        closing(opens=9_000),  # nobody asked for room
+        closing(probes=PROBES[:2], opens=700),
+        closing(probes=PROBES[:2], answered=False),  # probes that draw nothing, to the end of the capture
+    ],
+)
+def test_a_window_that_nobody_waits_for_or_not_for_long_is_no_stall(tmp_path: Path, story: list[Tcp]) -> None:
+    connection, kind = told(tmp_path, story)
+    assert (kinds(connection), kind) == ([], None)
+
+
+def test_probes_that_nobody_answers_are_silence(tmp_path: Path) -> None:
+    assert told(tmp_path, closing(probes=PROBES, answered=False))[1] is Kind.SILENT
+
+
+def test_a_reset_that_ends_a_long_wait_for_room_is_a_failure(tmp_path: Path) -> None:
+    head = [*OPENING, *exchange()]
+    full = SERVER + 19 + 1000
+    download = [
+        server(20, "A", SERVER + 19, ASKED, BLOCK),
+        client(21, "A", ASKED, full, window=0),
+        *[one for at in PROBES for one in (server(at, "A", full - 1, ASKED), client(at + 1, "A", ASKED, full, window=0))],
+        client(6_500, "RA", ASKED, full),
+    ]
+    assert told(tmp_path, [*head, *download])[1] is Kind.RESET
+    short = [one for one in download if one.at_ms < 1_000] + [client(1_000, "RA", ASKED, full)]
+    assert told(tmp_path, [*head, *short])[1] is None
+
+
+def test_a_handshake_that_works_on_a_later_try_is_a_stall_where_that_took_long(tmp_path: Path) -> None:
+    def tries(*at_ms: float) -> list[Tcp]:
+        last = at_ms[-1]
+        begun = [client(at, "S", BEGIN - 1, 0) for at in at_ms]
+        return [*begun, server(last + 1, "SA", SERVER - 1, BEGIN), client(last + 2, "A"), *exchange(last + 3)]
+
+    connection, kind = told(tmp_path, tries(0, 1_000, 3_000))
+    assert (kinds(connection), kind) == ([(StallKind.HANDSHAKE, "client", 3.0, True)], Kind.STALLED)
+    assert told(tmp_path, tries(0, 1_000))[1] is None
+
+
+def test_a_server_that_waits_for_data_before_it_accepts_stalls_nobody(tmp_path: Path) -> None:
+    """TCP_DEFER_ACCEPT: the SYN-ACK is repeated although the last ACK came, until the client has something to say."""
+    again = [server(at, "SA", SERVER - 1, BEGIN) for at in (1_001, 3_001)] + [client(at, "A") for at in (1_002, 3_002)]
+    assert told(tmp_path, [*OPENING, *again, *exchange(8_000)])[1] is None
+
+
+def closed_at(at_ms: float, *then: Tcp) -> list[Tcp]:
+    return [
+        *OPENING,
+        client(10, "PA", payload=REQUEST),
+        server(11, "A", SERVER, ASKED),
+        client(at_ms, "FA", ASKED),
+        server(at_ms + 1, "A", SERVER, ASKED + 1),
+        *then,
+    ]
+
+
+LATE = server(9_000, "PA", SERVER, ASKED + 1, ANSWER)
+
+
+@pytest.mark.parametrize(
+    ("story", "kind"),
+    [
+        (closed_at(4_000, LATE, client(9_001, "R", ASKED + 1, 0)), Kind.GAVE_UP),
+        (closed_at(4_000), Kind.GAVE_UP),
+        (
+            closed_at(10.5, LATE, client(9_001, "A", ASKED + 1, SERVER + 19), server(9_002, "FA", SERVER + 19, ASKED + 1)),
+            None,
+        ),  # a half-close
+        (closed_at(10.5), None),  # a half-close whose answer the capture did not wait for
+    ],
+)
+def test_who_closes_before_the_answer_and_refuses_it_gave_up(tmp_path: Path, story: list[Tcp], kind: Kind | None) -> None:
+    assert told(tmp_path, story)[1] is kind
