@@ -50,7 +50,9 @@ def unfit_between(connection: Connection, found: Sequence[Wait]) -> Unfit | None
         lost = [one for one in wait.attempts if one.end is End.LOST]
         places = [one.crossing for one in lost if one.crossing is not None]
         crossing = max(places, key=places.count, default=None)
-        if crossing is None or len(lost) < REPEATS or crossing.doubt is not None or not _is_size_alone(connection, crossing):
+        if crossing is None or len(lost) < 2 or len(wait.attempts) < REPEATS or len(crossing.missing) < REPEATS:
+            continue
+        if crossing.doubt is not None or not _is_size_alone(connection, crossing):
             continue
         missing = [one.segment for one in crossing.missing]
         first_ns = min(one.aligned_ns for one in missing)
@@ -86,6 +88,8 @@ def sender_alone(connection: Connection, found: Sequence[Wait]) -> Unfit | Open 
         sizes = [min(one.length, full) for one in sent]
         tried = next((number for number in range(1, len(sizes)) if sizes[number] < sizes[number - 1]), len(sizes))
         stuck = [one for one in sent[:tried] if is_large(connection, one)]
+        if any(one.crossing is not None and one.end is End.LOST and not one.crossing.spares_small for one in wait.attempts):
+            continue  # Seen at the next place, too: it loses smaller ones as well, or passes others as large.
         through = wait.stall.ended and tried == len(sizes)
         if wait.stall.kind is not StallKind.LOSS or len(stuck) < REPEATS or through or any(_arrived(connection, one) for one in stuck):
             continue

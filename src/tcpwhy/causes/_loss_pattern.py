@@ -23,6 +23,7 @@ class Pattern(enum.Enum):
     MIXED = "Between those that were lost, others came through."
     GAP = "For that time nothing came through; then the link carried packets again."
     ALL_DIED = "From then on nothing came through any more, of this connection and of all others."
+    HELD_BACK = "They come in there and do not leave, while what was sent before them left on another interface: it drops them itself."
     ONE_DIED = (
         "From then on nothing of this connection came through any more in that direction, which a device that drops it on purpose does too."
     )
@@ -41,6 +42,8 @@ def pattern_of(connection: Connection, wait: Wait) -> Pattern:
     if wait.stall.ended:
         return Pattern.GAP
     silence_ns = max((later - earlier for earlier, later in itertools.pairwise(_times_until(connection, begin_ns))), default=0)
+    if silence_ns < IDLE_NS and _is_held_back(connection, crossing, begin_ns):
+        return Pattern.HELD_BACK
     if others or silence_ns >= IDLE_NS:
         return Pattern.ONE_DIED
     if _is_dead_both_ways(connection, crossing, begin_ns):
@@ -58,6 +61,25 @@ def _span(crossing: Crossing, wait: Wait) -> tuple[int, int]:
 
 def _times_until(connection: Connection, until_ns: int) -> list[int]:
     return [segment.aligned_ns for segment in connection.segments if segment.aligned_ns <= until_ns]
+
+
+def _is_held_back(connection: Connection, crossing: Crossing, since_ns: int) -> bool:
+    """True where a host between the ends has what was lost on one interface only, what passed on two, and both directions all along."""
+    if crossing.near in (connection.places[0], connection.places[-1]):
+        return False
+    here = connection.views[crossing.near]
+    other = [one.aligned_ns for one in here.sent_by(other_side(crossing.side))]
+    if not other or min(other) >= since_ns:
+        return False
+    ways = [_interfaces(one, crossing.near) for one in crossing.passed if one.aligned_ns < since_ns]
+    lost = [_interfaces(one.segment, crossing.near) for one in crossing.missing]
+    return bool(ways) and all(len(way) > 1 for way in ways) and all(len(way) == 1 for way in lost)
+
+
+def _interfaces(segment: Segment, place: str) -> set[tuple[str, str]]:
+    sighting = segment.sighting_at(place)
+    copies = sighting.copies if sighting is not None else []
+    return {(copy.file, copy.interface) for copy in copies}
 
 
 def _is_dead_both_ways(connection: Connection, crossing: Crossing, since_ns: int) -> bool:

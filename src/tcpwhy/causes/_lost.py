@@ -15,6 +15,9 @@ from tcpwhy.connections.stalls import Stall, StallKind, stalls
 WAITED_NS = 1_000_000_000
 """Shorter than this, waiting for what was lost ends no connection: programs wait for seconds."""
 
+ANSWER_NS = 1_000_000_000
+"""What comes back comes within this time; round trips are shorter."""
+
 PART = 0.5
 """Part of the time that somebody waited for which lost packets must account, to be why."""
 
@@ -80,7 +83,7 @@ def waits(connection: Connection) -> tuple[Wait, ...]:
 
 def _attempts(connection: Connection, stall: Stall) -> tuple[Attempt, ...]:
     sent = [one for one in stall.segments if one.sender == stall.side and (one.length or one.opens or one.is_syn_ack)]
-    ends = [one.aligned_ns for one in sent[1:]] + [max(stall.end_ns, sent[-1].aligned_ns) + 1] if sent else []
+    ends = [one.aligned_ns for one in sent[1:]] + [max(stall.end_ns, sent[-1].aligned_ns + ANSWER_NS)] if sent else []
     return tuple(_attempt(connection, stall.side, one, until) for one, until in zip(sent, ends, strict=True))
 
 
@@ -107,9 +110,13 @@ def waited_in_vain(connection: Connection, found: Sequence[Wait]) -> bool:
         return False
     if failure.kind in (Kind.STALLED, Kind.SILENT, Kind.LOSSY):
         return True
-    began_ns = failure.segments[0].aligned_ns if failure.kind is Kind.GAVE_UP and failure.segments else found[0].stall.start_ns
-    waited = [min(one.stall.end_ns, failure.at_ns) - max(one.stall.start_ns, began_ns) for one in found]
-    # What still waits when the end comes has waited since it was last sent, too.
-    open_ns = [failure.at_ns - max(one.stall.start_ns, began_ns) for one in found if not one.stall.ended]
-    longest = max([*waited, *open_ns])
-    return longest >= WAITED_NS and longest >= PART * (failure.at_ns - began_ns)
+    if failure.kind is not Kind.GAVE_UP or not failure.segments:
+        # Whoever reset it still waited, or had given up before what he waited for came.
+        waiting = [one.stall for one in found if not one.stall.ended or one.stall.end_ns >= failure.at_ns]
+        return any(failure.at_ns - stall.start_ns >= WAITED_NS for stall in waiting)
+    began_ns = failure.segments[0].aligned_ns
+    waited = [
+        (failure.at_ns if not one.stall.ended else min(one.stall.end_ns, failure.at_ns)) - max(one.stall.start_ns, began_ns)
+        for one in found
+    ]
+    return max(waited) >= WAITED_NS and max(waited) >= PART * (failure.at_ns - began_ns)

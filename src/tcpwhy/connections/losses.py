@@ -5,10 +5,11 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from tcpwhy.connections.connection import SIDES, Connection, Segment, View
-from tcpwhy.connections.packet import ACK, Side, seq_distance
+from tcpwhy.connections.packet import ACK, Side, Sighting, seq_distance
 
 IN_FLIGHT_NS = 50_000_000
 """What set out so shortly before a capture's last packet may have come when that capture had ended."""
@@ -103,6 +104,7 @@ def full_payload(connection: Connection) -> int:
 def _cross(connection: Connection, side: Side, near: str, far: str, behind: tuple[str, ...]) -> Crossing:
     full = full_payload(connection)
     unread = [_unread(connection.views[place]) for place in (near, far)]
+    late = _late(connection, side, near, (far, *behind))
     sent, largest = 0, -1
     missing: list[Missing] = []
     passed: list[Segment] = []
@@ -115,7 +117,7 @@ def _cross(connection: Connection, side: Side, near: str, far: str, behind: tupl
             continue
         packets = max(1, -(-segment.length // full))
         sent += packets
-        gone = min(_absent(segment, place) for place in (far, *behind))
+        gone = 0 if _identity(sighting) in late else min(_absent(segment, place) for place in (far, *behind))
         if gone:
             lost = max(1, -(-gone // full)) if segment.length else 1
             missing.append(Missing(segment, lost, min(segment.length, full), followed=False))
@@ -128,6 +130,27 @@ def _cross(connection: Connection, side: Side, near: str, far: str, behind: tupl
     missing = [dataclasses.replace(one, followed=one.segment.aligned_ns < last_ns) for one in missing]
     doubt = _doubt(connection, side, near, far) or _delivered(connection, side, missing, (far, *behind))
     return Crossing(side, near, far, sent, tuple(missing), tuple(passed), largest, doubt)
+
+
+def _identity(sighting: Sighting) -> Hashable:
+    packet = sighting.packet
+    return packet.flags, packet.seq, packet.ack, packet.length, packet.ts_value, packet.ts_echo, packet.ip_id
+
+
+def _late(connection: Connection, side: Side, near: str, places: tuple[str, ...]) -> set[Hashable]:
+    """Packets that came to one of the places as often as they were sent, however late: a router holds back what it has no neighbour for.
+
+    What a host holds on several interfaces was sent as often as it stands on one of them.
+    """
+    sent = Counter((_identity(one), one.packet.file, one.packet.interface) for one in connection.views[near].sent_by(side))
+    most: dict[Hashable, int] = {}
+    for (identity, _, _), count in sent.items():
+        most[identity] = max(most.get(identity, 0), count)
+    found: set[Hashable] = set()
+    for place in places:
+        came = Counter(_identity(one) for one in connection.views[place].sent_by(side))
+        found.update(identity for identity, count in most.items() if came[identity] >= count)
+    return found
 
 
 def _delivered(connection: Connection, side: Side, missing: Sequence[Missing], places: tuple[str, ...]) -> str | None:
