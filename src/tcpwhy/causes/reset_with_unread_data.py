@@ -46,7 +46,7 @@ from tcpwhy.causes._reuse import begins_a_request, is_unfinished, reuse
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.failure import Kind
-from tcpwhy.connections.packet import other_side
+from tcpwhy.connections.packet import ACK, other_side, seq_before
 
 SUSPECT = "client_resets + server_resets > 0"
 REFERENCES = ("RFC 2525 section 2.17", "RFC 9112 section 9.6", "Linux net/ipv4/tcp.c tcp_close(), tcp_disconnect()")
@@ -113,7 +113,7 @@ def _aborted(connection: Connection, reset: Segment) -> Verdict:
     missing = unsent(connection, reset)
     if missing is not None and missing.doubt is None:
         return RuledOut(f"{missing.missing_at} never saw the RST leave the {reset.sender}", shown)
-    if reset.sender == "client" and not _answer_had_begun(connection, reset):
+    if reset.sender == "client" and not _has_taken_some(connection, reset):
         return RuledOut("the client gave up before anything came that it could have left unread", shown)
     met = reuse(connection)
     ask = (
@@ -151,7 +151,7 @@ def _went_on(connection: Connection, reset: Segment) -> Verdict:
     shown = (exhibit(reset, connection, "the RST"),)
     if fin is None:
         return RuledOut(f"the RST came from a host without such a socket, and the {who} had not closed before", shown)
-    if who == "client" and not _answer_had_begun(connection, reset):
+    if who == "client" and not _has_taken_some(connection, fin):
         return RuledOut("the client had closed before the answer began", shown)
     late = [
         one for one in connection.segments
@@ -186,6 +186,13 @@ def _went_on(connection: Connection, reset: Segment) -> Verdict:
 def _first_line(segment: Segment) -> str:
     line = segment.packet.payload[:64].split(b"\r\n")[0]
     return line.decode("ascii", "replace") if line.startswith(b"HTTP/1.") else ""
+
+
+def _has_taken_some(connection: Connection, end: Segment) -> bool:
+    """True where the client's FIN or RST acknowledges some of the answer to its last message, by its numbers."""
+    sent = [one for one in connection.segments if one.sender == "client" and one.length and not one.is_reset]
+    before = [one for one in sent if one.retransmits is None and not seq_before(end.seq, one.seq)]
+    return bool(end.flags & ACK) and bool(before) and seq_before(before[-1].ack, end.ack)
 
 
 def _answer_had_begun(connection: Connection, reset: Segment) -> bool:
