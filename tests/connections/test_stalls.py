@@ -216,3 +216,22 @@ LATE = server(9_000, "PA", SERVER, ASKED + 1, ANSWER)
 )
 def test_who_closes_before_the_answer_and_refuses_it_gave_up(tmp_path: Path, story: list[Tcp], kind: Kind | None) -> None:
     assert told(tmp_path, story)[1] is kind
+
+
+@pytest.mark.parametrize(
+    ("length", "kind"),
+    [(b"5000", Kind.RESET), (b"1000", None)],
+)
+def test_a_reset_in_the_middle_of_an_answer_is_a_failure_although_all_was_acknowledged(
+    tmp_path: Path, length: bytes, kind: Kind | None
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: " + length + b"\r\n\r\n"
+    end = SERVER + len(head) + 1000
+    story = [
+        *OPENING,
+        client(10, "PA", payload=REQUEST),
+        server(11, "PA", SERVER, ASKED, head + BLOCK),
+        client(12, "A", ASKED, end),
+        server(900, "RA", end, ASKED),
+    ]
+    assert told(tmp_path, story)[1] is kind

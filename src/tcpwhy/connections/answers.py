@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.kinds import SECOND_NS, Failure, Kind
 from tcpwhy.connections.packet import ACK, Side, seq_before, seq_distance
@@ -104,6 +106,41 @@ def open_at(connection: Connection, end: Segment) -> Segment | None:
 
 def _is_between(segment: Segment, start: int, end: int) -> bool:
     return not seq_before(segment.seq, start) and seq_before(segment.seq, end)
+
+
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]{0,8}(\d{1,15})[ \t]*\r\n", re.IGNORECASE)
+_NO_BODY = re.compile(rb"HTTP/1\.[01] (?:1\d\d|204|304)\b")
+
+
+def cut_short(connection: Connection, end: Segment) -> tuple[int, int] | None:
+    """How many bytes of the last HTTP answer the server had sent when `end` came, and of how many, where that is less than it promised.
+
+    RFC 9112 section 8: such an answer is incomplete, and the client's program has to treat it as an error.
+    """
+    head: Segment | None = None
+    method = b""
+    reach: Segment | None = None
+    for segment in connection.segments:
+        if segment is end:
+            break
+        if not segment.length or segment.is_reset:
+            continue
+        if segment.sender == "client" and segment.packet.payload.startswith(HTTP_METHODS):
+            method, head = segment.packet.payload[:5], None
+        elif segment.sender == "server" and segment.packet.payload.startswith(b"HTTP/1.") and segment.retransmits is None:
+            head, reach = segment, segment
+        elif segment.sender == "server" and reach is not None and seq_before(reach.seq_end, segment.seq_end):
+            reach = segment
+    if head is None or reach is None or method == b"HEAD " or method == b"CONNE" or _NO_BODY.match(head.packet.payload):
+        return None
+    fields, blank, _ = head.packet.payload.partition(b"\r\n\r\n")
+    length = _LENGTH.search(fields + b"\r\n")
+    if not blank or length is None:
+        return None
+    promised = len(fields) + len(blank) + int(length[1])
+    got = seq_distance(head.seq, reach.seq_end) - reach.is_fin
+    # What is longer than half the sequence space is not measured by it.
+    return (got, promised) if 0 <= got < promised < 1 << 31 else None
 
 
 def given_up(connection: Connection) -> Failure | None:

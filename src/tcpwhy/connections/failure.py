@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tcpwhy.connections.answers import HTTP_METHODS, given_up, is_tls_alert, open_at, unanswered_request
+from tcpwhy.connections.answers import HTTP_METHODS, cut_short, given_up, is_tls_alert, open_at, unanswered_request
 from tcpwhy.connections.connection import SIDES, Connection, Segment
 from tcpwhy.connections.handshake import failed_handshake, refused_by_icmp, refused_unseen
 from tcpwhy.connections.kinds import SECOND_NS, SILENT_REPEATS, SILENT_SPAN_NS, SLOW_NS, Failure, Kind
@@ -52,16 +52,16 @@ def _reset_while_closed(connection: Connection, slow_ns: int) -> Failure | None:
 
 
 def _never_acknowledged(connection: Connection) -> Failure | None:
-    """Data that was repeated and never acknowledged, although the other end said something: it acknowledges less, or closes."""
+    """Data that was repeated to the end, although the other end was heard meanwhile: it closed, or acknowledged less."""
     for stall in stalls(connection, SILENT_SPAN_NS):
-        if stall.kind is not StallKind.LOSS or stall.ended or len(stall.segments) <= SILENT_REPEATS:
+        repeats = [one for one in stall.segments if one.sender == stall.side][1:]
+        if stall.kind is not StallKind.LOSS or stall.ended or len(repeats) < SILENT_REPEATS:
             continue
-        repeats = stall.segments[1:]
         ends = [one for one in connection.segments if one.sender != stall.side and (one.is_fin or one.is_reset)]
         if ends and ends[0].aligned_ns < repeats[0].aligned_ns:
             continue  # The other end was done before: nobody missed what it did not take.
-        symptom = f"data of the {stall.side} was repeated {len(repeats)} times over {_seconds(stall)} and never acknowledged"
-        return Failure(Kind.SILENT, symptom, stall.segments, stall.end_ns)
+        symptom = f"{len(repeats)} retransmissions of the {stall.side} over {_seconds(stall)} were never acknowledged"
+        return Failure(Kind.SILENT, symptom, tuple(repeats), stall.end_ns)
     return None
 
 
@@ -102,6 +102,9 @@ def _reset(connection: Connection) -> Failure | None:
         if question is not None:
             symptom = f"the {reset.sender} sent RST before the client's request was answered"
             evidence.append(question)
+    short = cut_short(connection, reset) if reset.sender == "server" else None
+    if not symptom and short is not None:
+        symptom = f"a RST in the name of the server came when {short[0]} of {short[1]} bytes of its answer had"
     goes_on = _goes_on(connection, reset)
     if not symptom and goes_on is not None:
         symptom = f"a RST in the name of the {reset.sender} ended the connection, and the {reset.sender} goes on sending"
@@ -184,16 +187,6 @@ def _silent(connection: Connection) -> Failure | None:
         seconds = (tries[-1].aligned_ns - last_heard) / SECOND_NS
         symptom = f"{len(tries)} {word} of the {side} over {seconds:.1f} s drew nothing from the {other_side(side)}"
         return Failure(Kind.SILENT, symptom, tuple(tries), tries[-1].aligned_ns)
-    return None
-
-
-def _never_acknowledged(connection: Connection) -> Failure | None:
-    """Data that was repeated to the end, although the other end was heard meanwhile: it closed, or acknowledged less."""
-    for stall in stalls(connection, SILENT_SPAN_NS):
-        repeats = [one for one in stall.segments if one.sender == stall.side][1:]
-        if stall.kind is StallKind.LOSS and not stall.ended and len(repeats) >= SILENT_REPEATS:
-            symptom = f"{len(repeats)} retransmissions of the {stall.side} over {_seconds(stall)} were never acknowledged"
-            return Failure(Kind.SILENT, symptom, tuple(repeats), stall.end_ns)
     return None
 
 

@@ -46,6 +46,9 @@ CLOSED_UNANSWERED = f"""(
     client_last_payload = {HTTP_REQUEST} AND client_payload_last_ns > coalesce(server_payload_last_ns, 0) AND client_fins + server_fins > 0
 )"""
 
+CUT_SHORT = f"(server_resets > 0 AND server_fins = 0 AND client_last_payload = {HTTP_REQUEST} AND server_data_packets > 0)"
+"""A RST instead of a FIN behind an HTTP answer, which may not be whole."""
+
 REFUSED_UNSEEN = "(client_packets = 0 AND server_packets > 0 AND server_packets = server_resets AND server_reset_seq = 0)"
 """Nothing but RSTs that answer a SYN, which no capture holds."""
 
@@ -57,7 +60,7 @@ REDIRECTED = """(
 
 CAN_HAVE_FAILED = (
     f"({REFUSED_UNSEEN} OR {REDIRECTED} OR {HANDSHAKE_UNFINISHED} OR {RESET_WITH_SOMETHING_OPEN} OR {SILENT} OR {CLOSED_UNANSWERED}"
-    " OR icmp_errors > 0)"
+    f" OR {CUT_SHORT} OR icmp_errors > 0)"
 )
 """SQL over the table `flow`; true for every flow of a failed connection, and for as few others as columns can tell."""
 
