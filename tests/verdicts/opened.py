@@ -9,8 +9,7 @@ import tcpwhy
 from tcpwhy import lab
 from tcpwhy.causes import catalogue
 from tcpwhy.connections.connection import Connection
-from tcpwhy.connections.failure import find_failure
-from tcpwhy.diagnosis.diagnose import Diagnosis, suspected_causes, tell_logs
+from tcpwhy.diagnosis.diagnose import Diagnosis, suspected_causes, tell_failures
 from tcpwhy.tables.flows import query
 
 
@@ -33,10 +32,7 @@ class OpenedCase:
         assembly = self.case.assembly()
         numbers = [row[0] for row in query(assembly.db, "SELECT DISTINCT connection FROM member ORDER BY 1")]
         built = list(assembly.connections(numbers).values())
-        for connection in built:
-            connection.hosts = self.case.hosts()
-            connection.failure = find_failure(connection, answers_seen=True)
-        tell_logs(self.case, assembly, built)
+        tell_failures(self.case, assembly, built)
         return built
 
     @cached_property

@@ -162,15 +162,17 @@ def excluded(connection: Connection, wait: Wait, pattern: Pattern) -> dict[str, 
         found["arp-conflict"] = "no two hosts are seen to claim the address by ARP"
     if not any(not one.packet.window and not one.is_reset for one in connection.segments):
         found["zero-window"] = "no window was closed"
-    if not is_by_size(crossing, _general_rate(connection, crossing)):
+    if not lost_by_size(connection, crossing):
         found["mtu-blackhole"] = _sizes_told(crossing)
     if failure is None or failure.kind is not Kind.RESET or connection.resets[0].seen_at(_home(connection, connection.resets[0].sender)):
         found["injected-reset"] = "what was lost came before any RST"
     return found
 
 
-def _general_rate(connection: Connection, crossing: Crossing) -> Rate:
-    return connection.traffic.rate_of(crossing) if connection.traffic is not None else Rate(0, 0)
+def lost_by_size(connection: Connection, crossing: Crossing) -> bool:
+    """True where only the larger packets are lost, and what the link loses else does not explain that."""
+    rate = connection.traffic.rate_of(crossing) if connection.traffic is not None else Rate(0, 0)
+    return is_by_size(crossing, rate)
 
 
 def _home(connection: Connection, side: Side) -> str:

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from tcpwhy.causes._asking import capture_at, capture_between
 from tcpwhy.causes._by_state import all_but, told
-from tcpwhy.causes._loss_pattern import Pattern, excluded, pattern_of, rates_told, signs
+from tcpwhy.causes._loss_pattern import Pattern, excluded, lost_by_size, pattern_of, rates_told, signs
 from tcpwhy.causes._lost import Wait, waited_in_vain, waits
 from tcpwhy.causes._stops import end_of
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
@@ -98,6 +98,9 @@ def _lost(connection: Connection, wait: Wait) -> Verdict:
         f"at {near} and not at {far}, whose capture ran and is complete. {rates_told(connection, crossing)} {pattern.value}"
     )
     exhibits = _exhibits(connection, crossing, wait)
+    if lost_by_size(connection, crossing):
+        because = f"of what was sent from {near} to {far} only packets with {crossing.smallest_lost} bytes or more are lost"
+        return Open(because, _asks(connection), exhibits, crossing.between)
     if pattern is Pattern.ONE_DIED:
         return Open(f"{explanation[0].lower()}{explanation[1:]}".rstrip("."), _asks(connection), exhibits, crossing.between)
     ending = {Kind.SILENT: "until nothing came any more", Kind.STALLED: "and held it up"}.get(failure.kind, "until somebody gave up")

@@ -116,21 +116,10 @@ def judge_connections(case: Case, assembly: Assembly, numbers: Sequence[int], sl
 
     `slow_ns`: what held a connection up for so long is a failure.
     """
-    db = assembly.db
     # A lossy link is measured by all that seem to have lost packets there, also by those that are not looked at.
     crossing = {number for link in assembly.measured_links if link.is_lossy for number in link.connections}
-    built = assembly.connections(with_other_attempts(db, sorted(crossing.union(numbers))))
-    links = [verified(link, built.values()) if link.is_lossy else link for link in assembly.measured_links]
-    traffic = Traffic(db, assembly.names, assembly.offsets_ns, links)
-    answers = {assembly.names[vantage] for (vantage,) in query(db, "SELECT vantage FROM flow WHERE server_syn_acks > 0 GROUP BY vantage")}
-    hosts = case.hosts()
-    for connection in built.values():
-        connection.hosts = hosts
-        connection.traffic = traffic
-        answers_seen = any(place in answers for place in connection.places)
-        connection.failure = find_failure(connection, answers_seen=answers_seen, slow_ns=slow_ns) or traffic.lossy(connection)
-    tied = tell_logs(case, assembly, list(built.values()))
-    traffic.failed = tuple(connection for connection in built.values() if connection.failure is not None)
+    built = assembly.connections(with_other_attempts(assembly.db, sorted(crossing.union(numbers))))
+    tied = tell_failures(case, assembly, list(built.values()), slow_ns)
     causes = catalogue()
     suspected = suspected_causes(assembly, causes, list(built))
     wanted = set(numbers)
@@ -144,6 +133,23 @@ def judge_connections(case: Case, assembly: Assembly, numbers: Sequence[int], sl
         if number in wanted and connection.failure is not None
     ]
     return Judgement(tuple(one for one in judged if one.is_explained or _failed_by_itself(one)), tuple(tied))
+
+
+def tell_failures(case: Case, assembly: Assembly, built: Sequence[Connection], slow_ns: int = SLOW_NS) -> list[Tied]:
+    """Gives connections what they are judged by: hosts, the other traffic, failures, and the logs' lines, which are returned."""
+    links = [verified(link, built) if link.is_lossy else link for link in assembly.measured_links]
+    traffic = Traffic(assembly.db, assembly.names, assembly.offsets_ns, links)
+    sql = "SELECT vantage FROM flow WHERE server_syn_acks > 0 GROUP BY vantage"
+    answers = {assembly.names[vantage] for (vantage,) in query(assembly.db, sql)}
+    hosts = case.hosts()
+    for connection in built:
+        connection.hosts = hosts
+        connection.traffic = traffic
+        answers_seen = any(place in answers for place in connection.places)
+        connection.failure = find_failure(connection, answers_seen=answers_seen, slow_ns=slow_ns) or traffic.lossy(connection)
+    tied = tell_logs(case, assembly, built)
+    traffic.failed = tuple(connection for connection in built if connection.failure is not None)
+    return tied
 
 
 def tell_logs(case: Case, assembly: Assembly, built: Sequence[Connection]) -> list[Tied]:
