@@ -55,6 +55,12 @@ def examine(connection: Connection) -> Verdict:
         return RuledOut("the server refuses the SYN because its timestamp lies behind the old connection's")
     if not is_lasting(connection, left):
         return RuledOut("what was left of the older connection was cleared up: a later SYN was not answered so")
+    if left.state is None and len(left.answers) < 2:
+        return Open(
+            "a bare ACK of a connection that had been reset answered the SYN: it may have been on its way before",
+            (capture_at(connection, "server", "whether each SYN is answered so"),),
+            tuple(exhibit(one.segment, one.owner, "a bare ACK of other numbers") for one in left.answers),
+        )
     if left.old is None and left.socket is None:
         return Open(
             "a bare ACK of other numbers answered the SYN: an older connection of the same addresses may be left over",
