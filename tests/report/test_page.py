@@ -24,5 +24,5 @@ def test_the_ladder_of_a_real_case_stands_behind_the_signature_as_it_was_drawn()
     assert "deeper\n\nIn a real case\n   tcpwhy lab run syn-lost\n\n   a → b\n > +0  S\n\nFix\n" in page
 
 
-def test_a_cause_without_a_page_says_so() -> None:
-    assert render_catalogue({"syn-lost": "The SYN is lost.", "x": None}) == "syn-lost  The SYN is lost.\nx         not examined yet\n"
+def test_the_catalogue_is_a_line_for_each_cause() -> None:
+    assert render_catalogue({"syn-lost": "The SYN is lost.", "x": "Another."}) == "syn-lost  The SYN is lost.\nx         Another.\n"

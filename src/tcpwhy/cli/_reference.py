@@ -52,17 +52,16 @@ def with_help(text: str) -> str:
 
 
 def with_causes(text: str) -> str:
-    """A page with its `<!-- causes -->` block filled: each id of the contract, and the page of each that is examined."""
+    """A page with its `<!-- causes -->` block filled: each id of the contract, and its page."""
     from tcpwhy.causes import ALL_IDS, catalogue, real_case
-    from tcpwhy.report.page import NOT_EXAMINED, render_page
+    from tcpwhy.report.page import render_page
 
     pages = {page.id: page for page in catalogue()}
     lines = ["| id | what it is |", "| --- | --- |"]
-    lines += [f"| `{cause}` | {pages[cause].title if cause in pages else NOT_EXAMINED} |" for cause in ALL_IDS]
+    lines += [f"| `{cause}` | {pages[cause].title} |" for cause in ALL_IDS]
     for cause in ALL_IDS:
-        if cause in pages:
-            page = render_page(cause, pages[cause].title, pages[cause].headings, real_case(cause))
-            lines += ["", f"## {cause}", "", "```text", page.partition("\n\n")[2].rstrip("\n"), "```"]
+        page = render_page(cause, pages[cause].title, pages[cause].headings, real_case(cause))
+        lines += ["", f"## {cause}", "", "```text", page.partition("\n\n")[2].rstrip("\n"), "```"]
     return _CAUSES.sub(lambda match: match[1] + "\n".join(lines) + "\n" + match[2], text)
 
 

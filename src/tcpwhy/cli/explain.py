@@ -27,14 +27,11 @@ def command(color: str, cause: str | None) -> int:
     pages = {page.id: page for page in catalogue()}
     paint = paint_for(color)
     if cause is None:
-        write_answer(render_catalogue({name: pages[name].title if name in pages else None for name in ALL_IDS}, paint))
+        write_answer(render_catalogue({name: pages[name].title for name in ALL_IDS}, paint))
         return OK
     if cause not in ALL_IDS:
         near = difflib.get_close_matches(cause, ALL_IDS, n=1)
         guess = f", did you mean `{near[0]}`?" if near else "; `tcpwhy explain` lists them"
         raise click.BadParameter(f"there is no cause `{cause}`{guess}", param_hint="CAUSE")
-    if cause not in pages:
-        write_answer(f"{cause}\n\ntcpwhy does not examine this cause yet.\n")
-        return OK
     write_answer(render_page(cause, pages[cause].title, pages[cause].headings, real_case(cause), paint))
     return OK

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 
 from tcpwhy.causes import CauseFile, Found, Open, RuledOut, Verdict
-from tcpwhy.causes._unwritten import open_causes
 from tcpwhy.connections.connection import Connection
 from tcpwhy.diagnosis.finding import CONFIDENCES, Confidence
 from tcpwhy.diagnosis.splitting import splitting_first
@@ -28,14 +27,13 @@ class Judged:
 
 
 def examine(connection: Connection, causes: tuple[CauseFile, ...], suspected: frozenset[str]) -> dict[str, Verdict]:
-    """Asks each cause whose columns look like it, and counts the causes that have no file yet wherever they fit."""
+    """Asks each cause whose columns look like it."""
     verdicts: dict[str, Verdict] = {}
     for cause in causes:
         if cause.id in suspected:
             verdicts[cause.id] = cause.examine(connection)
         else:
             verdicts[cause.id] = RuledOut("nothing in its packets looks like it")
-    verdicts.update(open_causes(connection, {cause.id for cause in causes}))
     return verdicts
 
 

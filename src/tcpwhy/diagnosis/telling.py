@@ -6,7 +6,6 @@ import datetime
 from collections.abc import Callable, Sequence
 
 from tcpwhy.causes import CauseFile, Exhibit, Found, Open
-from tcpwhy.causes._unwritten import UNWRITTEN
 from tcpwhy.causes._verdict import exhibit
 from tcpwhy.connections.connection import Connection
 from tcpwhy.diagnosis.finding import (
@@ -86,7 +85,7 @@ def tell(judged: Sequence[Judged], causes: Sequence[CauseFile], align: Align) ->
             groups.setdefault((cause, confidence, place[:1] if confidence == "possible" else place), []).append((one, verdict))
     files = {cause.id: cause for cause in causes}
     told = [
-        (_finding(cause, confidence, group, files.get(cause), align), [one for one, _ in group])
+        (_finding(cause, confidence, group, files[cause], align), [one for one, _ in group])
         for (cause, confidence, _), group in groups.items()
     ]
     return sorted(told, key=lambda entry: in_order(entry[0]))
@@ -97,7 +96,7 @@ def in_order(finding: Finding) -> tuple[int, int, str, str]:
     return CONFIDENCES.index(finding.confidence), -finding.connection_count, finding.cause, str(finding.where)
 
 
-def _finding(cause: str, confidence: Confidence, group: list[tuple[Judged, Found | Open]], file: CauseFile | None, align: Align) -> Finding:
+def _finding(cause: str, confidence: Confidence, group: list[tuple[Judged, Found | Open]], file: CauseFile, align: Align) -> Finding:
     group = sorted(group, key=lambda entry: (entry[0].connection.first_ns, str(entry[0].connection.client)))
     first, verdict = group[0]
     exhibits: list[Exhibit] = []
@@ -111,11 +110,11 @@ def _finding(cause: str, confidence: Confidence, group: list[tuple[Judged, Found
     if isinstance(verdict, Found):
         title = verdict.statement + (f", and so for {others} more" if others else "")
         founds = [answer for _, answer in group if isinstance(answer, Found)]
-        together = file.together(founds) if file and file.together else ""
+        together = file.together(founds) if file.together else ""
         explanation = f"{verdict.explanation} {together}".strip()
         next_evidence, fix = verdict.next_evidence, verdict.fix
     else:
-        clause = UNWRITTEN[cause][0] if file is None else file.title.rstrip(".")
+        clause = file.title.rstrip(".")
         symptom = first.connection.failure.symptom if first.connection.failure else ""
         title = f"it may be that {clause[0].lower()}{clause[1:]}"
         explanation = f"{symptom[:1].upper()}{symptom[1:]}. This fits: {verdict.because}. What was captured does not decide it."
@@ -132,7 +131,7 @@ def _finding(cause: str, confidence: Confidence, group: list[tuple[Judged, Found
         ruled_out=tuple(RuledOutCause(other, because) for other, because in first.ruled_out.items()),
         next_evidence=next_evidence,
         fix=fix,
-        references=file.references if file else (),
+        references=file.references,
     )
 
 

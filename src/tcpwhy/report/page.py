@@ -8,9 +8,6 @@ from collections.abc import Mapping
 from tcpwhy.causes._real_case import RealCase
 from tcpwhy.report.color import Paint, plain
 
-NOT_EXAMINED = "not examined yet"
-
-
 REAL_CASE = "In a real case"
 """The heading of the ladder, behind the signature's, which it fills with a real kernel's packets."""
 
@@ -28,11 +25,8 @@ def render_page(cause: str, title: str, headings: Mapping[str, str], real: RealC
     return "\n\n".join("\n".join(line.rstrip() for line in block.splitlines()) for block in blocks) + "\n"
 
 
-def render_catalogue(titles: Mapping[str, str | None], paint: Paint = plain) -> str:
-    """A line for each cause: its id and its title, or that tcpwhy does not examine it yet."""
+def render_catalogue(titles: Mapping[str, str], paint: Paint = plain) -> str:
+    """A line for each cause: its id and its title."""
     width = max(map(len, titles))
-    lines = (
-        f"{paint('heading', cause)}{' ' * (width - len(cause))}  {title if title is not None else NOT_EXAMINED}"
-        for cause, title in titles.items()
-    )
+    lines = (f"{paint('heading', cause)}{' ' * (width - len(cause))}  {title}" for cause, title in titles.items())
     return "\n".join(lines) + "\n"
