@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import itertools
 
 from tcpwhy.causes._claims import most_claims
 from tcpwhy.causes._lost import Wait
@@ -13,8 +12,8 @@ from tcpwhy.connections.link_loss import BY_CHANCE, Rate, is_by_size
 from tcpwhy.connections.losses import Crossing, crossings
 from tcpwhy.connections.packet import Side, other_side, seq_before
 
-IDLE_NS = 10_000_000_000
-"""After such a silence a device on the way may have forgotten the connection (idle-timeout)."""
+IDLE_NS = 1_000_000_000
+"""After such a silence a device on the way may have forgotten the connection (idle-timeout): some are set to a few seconds."""
 
 
 class Pattern(enum.Enum):
@@ -41,7 +40,8 @@ def pattern_of(connection: Connection, wait: Wait) -> Pattern:
         return Pattern.MIXED
     if wait.stall.ended:
         return Pattern.GAP
-    silence_ns = max((later - earlier for earlier, later in itertools.pairwise(_times_until(connection, begin_ns))), default=0)
+    before = [segment.aligned_ns for segment in connection.segments if segment.aligned_ns < begin_ns]
+    silence_ns = begin_ns - before[-1] if before else 0
     if silence_ns < IDLE_NS and _is_held_back(connection, crossing, begin_ns):
         return Pattern.HELD_BACK
     if others or silence_ns >= IDLE_NS:
@@ -57,10 +57,6 @@ def _span(crossing: Crossing, wait: Wait) -> tuple[int, int]:
     lost = [one.segment.aligned_ns for one in crossing.missing if one.segment.aligned_ns >= wait.stall.start_ns]
     begin_ns = min([*lost, wait.lost[0].segment.aligned_ns])
     return begin_ns, max([wait.stall.end_ns, *lost]) if not wait.stall.ended else wait.lost[-1].segment.aligned_ns
-
-
-def _times_until(connection: Connection, until_ns: int) -> list[int]:
-    return [segment.aligned_ns for segment in connection.segments if segment.aligned_ns <= until_ns]
 
 
 def _is_held_back(connection: Connection, crossing: Crossing, since_ns: int) -> bool:
