@@ -69,6 +69,10 @@ def device_of(connection: Connection, silence: Silence) -> Device | str:
         return f"what was sent later did come to {got.missing_at}"
     if unsent is not None and unsent.seen_at(got.missing_at):
         return f"the RST came from beyond {got.missing_at}"
+    end_ns = max([silence.unanswered[-1].aligned_ns, *(one.aligned_ns for one in connection.resets)]) + SECOND_NS
+    traffic = connection.traffic
+    if traffic is not None and not traffic.others(connection, got.missing_at, silence.speaker, first.aligned_ns - SECOND_NS, end_ns):
+        return f"nothing of any other connection is seen to pass to {got.missing_at} at that time"
     return Device(sign, got.between, (last, got.missing_at))
 
 
