@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import time
 from pathlib import Path
 
 import pytest
 
 import tcpwhy
+from tcpwhy.connections.failure import find_failure
 from tcpwhy.diagnosis.finding import Report
+from tcpwhy.diagnosis.logs import tie
+from tcpwhy.diagnosis.scope import can_have_failed
 from tests.packets import START_NS, Tcp, exchange, write_pcap
 
 C, S = "10.0.0.9:40000", "10.0.0.1:80"
@@ -206,3 +210,30 @@ def test_members_of_an_exported_hit_name_both_ends(tmp_path: Path) -> None:
     )
     told = report(case(tmp_path, was_reset(), hit, zone=None, name="gw/hits.ndjson"))
     assert log_texts(told) == {"http: proxy error: read: connection reset by peer"}
+
+
+def test_a_log_without_a_zone_is_read_in_the_only_one_that_its_lines_fit(tmp_path: Path) -> None:
+    resets = [was_reset(f"10.0.0.9:4000{number}", number * 20_000, isn=1000 + number * 10_000_000) for number in range(4)]
+    lines = [f"{at(number * 20 + 0.005, hours=8)} http: proxy error: {BROKEN}\n" for number in range(4)]
+    folder = case(tmp_path, [one for own in resets for one in own], "".join(lines), zone=None)
+    with tcpwhy.open_case(folder, index=False) as opened:
+        told = [(str(one.connection.client), [line.line for line in one.connection.told]) for one in opened.diagnosis().judged]
+    assert sorted(told) == [(f"10.0.0.9:4000{number}", [number + 1]) for number in range(4)]
+    (folder / "gw/app.log").write_text("".join(lines[:2]))
+    assert log_texts(report(folder)) == set()
+
+
+def test_a_storm_of_lines_and_failures_is_tied_in_time(tmp_path: Path) -> None:
+    resets = [was_reset(f"10.0.0.9:{20_000 + number}", number * 5, isn=1 + number * 1_000_000) for number in range(300)]
+    lines = [f"{at(number / 200)} dial tcp {S}: i/o timeout\n{at(number / 200)} http: proxy error: {BROKEN}\n" for number in range(300)]
+    folder = case(tmp_path, [one for own in resets for one in own], "".join(lines * 5))
+    with tcpwhy.open_case(folder, index=False) as opened:
+        assembly = opened.assembly()
+        built = list(assembly.connections(can_have_failed(assembly, [])).values())
+        for connection in built:
+            connection.failure = find_failure(connection, answers_seen=True)
+        began = time.process_time()
+        tied = tie(opened.log_events(), built, lambda _place, time_ns: time_ns)
+        assert time.process_time() - began < 15
+    assert len(tied) == 3000
+    assert sum(bool(line.connections) for line in tied) == 1500

@@ -20,7 +20,7 @@ from tcpwhy.diagnosis.drawing import draw
 from tcpwhy.diagnosis.finding import Finding, Report, Totals, Unexplained
 from tcpwhy.diagnosis.judging import Judged, examine, judge
 from tcpwhy.diagnosis.ladder import Ladder
-from tcpwhy.diagnosis.logs import Align, Tied, is_unexplained, log_evidence, set_told, tie, untied
+from tcpwhy.diagnosis.logs import MOST_LINES, Align, Tied, is_unexplained, log_evidence, set_told, tie, untied
 from tcpwhy.diagnosis.places import report_places
 from tcpwhy.diagnosis.predicting import foretell
 from tcpwhy.diagnosis.reported import mark, tie_reports, unexpected_answers
@@ -81,6 +81,9 @@ def diagnose(case: Case, narrowed: Narrowed) -> Diagnosis:
         open_ends += [untied(line) for line in spoken if is_unexplained(line)]
     places, notes, incomplete = report_places(case, assembly)
     notes += [scope.note] if scope.note else []
+    failing = sum(event.failing for event in events)
+    if failing > MOST_LINES:
+        notes.append(f"the logs hold {failing} lines of failures, of which the first {MOST_LINES} were tied to connections")
     explained = sum(one.is_explained for one in judged)
     report = Report(
         version=__version__,

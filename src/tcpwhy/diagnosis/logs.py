@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeVar
@@ -31,6 +32,20 @@ OWN_DOING = ("canceled", "closed_locally", "idle_closed")
 
 ZONE_STEP_NS = 900_000_000_000
 """Time zones differ by quarters of an hour (tz database, since 1972): a clock without a zone is right up to a multiple of this."""
+
+ZONES_NS = tuple(range(-12 * 4 * ZONE_STEP_NS, 14 * 4 * ZONE_STEP_NS + 1, ZONE_STEP_NS))
+"""All zones there are, nanoseconds east of Greenwich (tz database)."""
+
+FEWEST_FOR_A_ZONE = 3
+"""Lines that must fit failed connections in one zone, and hardly any in another, before a log's clock is read in it."""
+
+LINES_FOR_A_ZONE = 40
+
+MOST_LINES = 20_000
+"""Failing lines that are tied; there is no telling so many apart by eye."""
+
+MOST_CANDIDATES = 200
+"""Connections that a line is compared with."""
 
 Align = Callable[[str, int], int | None]
 
@@ -79,13 +94,48 @@ def tie(events: Iterable[LogEvent], connections: Iterable[Connection], align: Al
     """
     book = _Book(connections)
     tied = []
-    for event in events:
-        if event.failing:
-            time_ns = None if event.time_ns is None else (align(event.source.vantage_point, event.time_ns) or event.time_ns)
-            moment = _Moment(time_ns, None if time_ns is not None else event.naive_time_ns, event.time_precision_ns)
-            how, candidates = book.candidates(event)
-            tied.append(Tied(event, tuple(_fitting(candidates, how, event, moment)), how))
+    failing = [event for event in events if event.failing][:MOST_LINES]
+    zones = _settled_zones(failing, book, align)
+    for event in failing:
+        if event.time_ns is None and event.naive_time_ns is not None and event.source.file in zones:
+            event = dataclasses.replace(event, time_ns=event.naive_time_ns - zones[event.source.file])
+        tied.append(_tied(event, book, align))
     return tied
+
+
+def _tied(event: LogEvent, book: _Book, align: Align) -> Tied:
+    time_ns = None if event.time_ns is None else (align(event.source.vantage_point, event.time_ns) or event.time_ns)
+    moment = _Moment(time_ns, None if time_ns is not None else event.naive_time_ns, event.time_precision_ns)
+    how, candidates = book.candidates(event)
+    return Tied(event, tuple(_fitting(_near(candidates, moment), how, event, moment)), how)
+
+
+def _near(candidates: Sequence[Connection], moment: _Moment) -> Sequence[Connection]:
+    """Of very many connections those that ended nearest to the line: a storm of failures is not compared line by line."""
+    if len(candidates) <= MOST_CANDIDATES or moment.at_ns is None:
+        return candidates[:MOST_CANDIDATES]
+    # Lists of a book are in the order of their ends.
+    at = bisect.bisect_left(candidates, moment.at_ns, key=_end_ns)
+    return candidates[max(0, at - MOST_CANDIDATES // 2) : at + MOST_CANDIDATES // 2]
+
+
+def _settled_zones(events: Sequence[LogEvent], book: _Book, align: Align) -> dict[str, int]:
+    """By log that names no zone: the only one, nanoseconds east, in which its lines fit failed connections, if enough of them do."""
+    of_file: dict[str, list[LogEvent]] = {}
+    for event in events:
+        if event.time_ns is None and event.naive_time_ns is not None:
+            of_file.setdefault(event.source.file, []).append(event)
+    settled = {}
+    for file, lines in of_file.items():
+        fitting = dict.fromkeys(ZONES_NS, 0)
+        for event in lines[:LINES_FOR_A_ZONE]:
+            for zone in ZONES_NS:
+                tied = _tied(dataclasses.replace(event, time_ns=(event.naive_time_ns or 0) - zone), book, align)
+                fitting[zone] += tied.failed
+        best, second = sorted(ZONES_NS, key=lambda zone: -fitting[zone])[:2]
+        if fitting[best] >= FEWEST_FOR_A_ZONE and fitting[best] >= 4 * fitting[second]:
+            settled[file] = best
+    return settled
 
 
 def named_end(event: LogEvent) -> tuple[Side, Endpoint] | None:
@@ -107,16 +157,19 @@ class _Book:
         self._by_client: dict[Endpoint, list[Connection]] = {}
         self._by_server: dict[Endpoint, list[Connection]] = {}
         self._by_client_ip: dict[tuple[str, str], list[Connection]] = {}
-        self._by_place: dict[str, list[Connection]] = {}
-        for connection in connections:
+        self._from_place: dict[str, list[Connection]] = {}
+        for connection in sorted(connections, key=_end_ns):
             for place, view in connection.views.items():
-                _enter(self._by_place, place, connection)
+                at_client, at_server = connection.is_client_host(place), connection.is_server_host(place)
+                if at_client is not False and not at_server:
+                    _enter(self._from_place, place, connection)
                 for client, server in ((view.client, view.server), *view.translated):
                     _enter(self._by_ends, frozenset((client, server)), connection)
                     _enter(self._by_ports, frozenset((client.port, server.port)), connection)
                     _enter(self._by_client, client, connection)
                     _enter(self._by_server, server, connection)
-                    _enter(self._by_client_ip, (place, client.ip), connection)
+                    if at_client is not True:
+                        _enter(self._by_client_ip, (place, client.ip), connection)
 
     def candidates(self, event: LogEvent) -> tuple[How, list[Connection]]:
         """By the most that the line names."""
@@ -137,11 +190,8 @@ class _Book:
             return "port" if event.local or side == "client" else "address", known.get(end, [])
         place = event.source.vantage_point
         if event.about == "client" and event.client:
-            return "address", [one for one in self._by_client_ip.get((place, event.client), []) if one.is_client_host(place) is not True]
-        if event.about == "upstream":
-            listed = self._by_place.get(place, [])
-            return "time", [one for one in listed if one.is_client_host(place) is not False and not one.is_server_host(place)]
-        return "time", []
+            return "address", self._by_client_ip.get((place, event.client), [])
+        return "time", self._from_place.get(place, []) if event.about == "upstream" else []
 
 
 _Key = TypeVar("_Key")
@@ -176,7 +226,9 @@ def _nearest(connections: list[Connection], time_ns: int | None) -> list[Connect
 
 
 def _end_ns(connection: Connection) -> int:
-    return connection.failure.at_ns if connection.failure else max(connection.segments[-1].aligned_ns, connection.segments[0].aligned_ns)
+    if connection.failure is not None:
+        return connection.failure.at_ns
+    return max(connection.segments[-1].aligned_ns, connection.segments[0].aligned_ns) if connection.segments else connection.last_ns
 
 
 def _in_time(connection: Connection, event: LogEvent, moment: _Moment) -> bool:
@@ -191,7 +243,13 @@ def _in_time(connection: Connection, event: LogEvent, moment: _Moment) -> bool:
 
 def _waits(connection: Connection, event: LogEvent, moment: _Moment) -> bool:
     """True for a connection that had neither failed nor been answered when the line says that its client gave up."""
-    if event.kind not in TIMEOUTS or not connection.segments or moment.at_ns is None or event.about == "client":
+    if (
+        event.kind not in TIMEOUTS
+        or not connection.segments
+        or moment.at_ns is None
+        or event.about == "client"
+        or not event.time_zone_known
+    ):
         return False
     if not moment.within(connection.segments[0].aligned_ns, connection.segments[-1].aligned_ns + LONGEST_TIMEOUT_NS):
         return False
