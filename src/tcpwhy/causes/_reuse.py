@@ -5,7 +5,15 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from tcpwhy.causes._resets import MS, SECOND_NS, is_of_its_socket, is_socket_reset, sent_at_home
+from tcpwhy.causes._forgery import (
+    is_of_its_socket,
+)
+from tcpwhy.causes._resets import (
+    MS,
+    SECOND_NS,
+    is_socket_reset,
+    sent_at_home,
+)
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.failure import HTTP_METHODS
 from tcpwhy.connections.packet import ACK, seq_before, seq_distance
@@ -16,8 +24,14 @@ IDLE_NS = SECOND_NS
 SHUT_IDLE_NS = 300 * MS
 """A FIN so long after the last answer belongs to no answer any more: a server sends both in one go, or in one round trip."""
 
-PROMPT_SHARE, PROMPT_NS = 1.5, 20 * MS
+TRIP_SHARE, TRIP_ROOM_NS = 1.5, 20 * MS
 """A kernel answers within a round trip; half as much and 20 ms are left for busy hosts."""
+
+SAMPLES = 20
+"""Packets by which a round trip is measured: the first ones, the handshake among them."""
+
+UNKNOWN_TRIP_NS = 300 * MS
+"""A round trip of which nothing is known: across an ocean and back."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.IGNORECASE)
 _CLOSES = re.compile(rb"\r\nconnection:[ \t]*close[ \t]*\r\n", re.IGNORECASE)
@@ -64,8 +78,8 @@ def reuse(connection: Connection) -> Reuse | str:
         return "the connection was reset before the server closed"
     last = _last_before(connection, request, end)
     near, far = _both_seen(connection, request, end), _both_seen(connection, request, end, at_server=True)
-    idle = _time(request, near) - _time(last, near) if last is not None else _time(request, near) - connection.views[near].first_ns
-    shut = _time(end, far) - _time(last, far) if last is not None else _time(end, far) - connection.views[far].first_ns
+    idle = _time(request, near) - _time(last, near) if last is not None else _since_begin(connection, request, near)
+    shut = _time(end, far) - _time(last, far) if last is not None else _since_begin(connection, end, far)
     answered = any(one.sender == "server" and one.length and not seq_before(request.ack, one.seq_end) for one in connection.segments)
     late = end.is_fin and bool(request.flags & ACK) and not seq_before(request.ack, end.seq_end)
     found = Reuse(
@@ -92,7 +106,7 @@ def _judged(connection: Connection, found: Reuse, last: Segment | None, uncovere
         return "the client's message before was still unanswered"
     if last is not None and _CLOSES.search(last.packet.payload) and last.sender == "server":
         return dataclasses.replace(found, doubt="the server's last answer had announced that it would close (Connection: close)")
-    delay, prompt = _delay(connection, request, end), PROMPT_SHARE * round_trip_ns(connection) + PROMPT_NS
+    delay, prompt = _delay(connection, request, end), TRIP_SHARE * _round_trip_ns(connection, request) + TRIP_ROOM_NS
     if uncovered and delay > prompt:
         return f"the request had been on its way for {delay / MS:.0f} ms when the server closed, and had not come"
     if end.is_fin:
@@ -101,6 +115,8 @@ def _judged(connection: Connection, found: Reuse, last: Segment | None, uncovere
         if found.server_idle_ns < SHUT_IDLE_NS:
             return dataclasses.replace(found, doubt="the server closed right behind its last bytes, so that it was hardly an idle timeout")
         return found
+    if found.server_idle_ns < IDLE_NS and found.is_least:
+        return dataclasses.replace(found, doubt="the capture began just before, so that it is unknown whether the connection was idle")
     if found.server_idle_ns < IDLE_NS:
         return "the connection was not idle when the server aborted it"
     if not is_of_its_socket(connection, end) and sent_at_home(connection, end) is None:
@@ -109,7 +125,7 @@ def _judged(connection: Connection, found: Reuse, last: Segment | None, uncovere
         return found
     if is_unfinished(connection):
         return "the request had not arrived whole"
-    if not found.answered_before:
+    if not found.answered_before and not found.is_least:
         return "no request had been answered on this connection before"
     if delay > prompt:
         return f"the server had had the request for {delay / MS:.0f} ms when it aborted: it was at work on it"
@@ -147,30 +163,33 @@ def _time(segment: Segment, place: str) -> int:
     return sighting.time_ns if sighting is not None else segment.aligned_ns
 
 
+def _since_begin(connection: Connection, segment: Segment, place: str) -> int:
+    """How long the capture of a place had run, without a packet of this connection."""
+    ran, seen = connection.topology.running.get(place), segment.sighting_at(place)
+    return seen.aligned_ns - ran[0] if ran is not None and seen is not None else 0
+
+
 def _delay(connection: Connection, request: Segment, end: Segment) -> int:
     """How long the request had been sent when the server's end was; 0 where the end came first."""
     place = _both_seen(connection, request, end, at_server=True)
     return max(0, _time(end, place) - _time(request, place))
 
 
-def round_trip_ns(connection: Connection) -> int:
-    """The shortest time between a packet of the client and the server's ACK of it, at the place nearest to the client; 0 where unseen."""
-    best: int | None = None
+def _round_trip_ns(connection: Connection, request: Segment) -> int:
+    """A round trip at the place nearest to the client: the shortest until the server's ACK came, else until the RST for the request did."""
     place = connection.places[0]
-    for asked in connection.segments:
-        own = asked.sighting_at(place)
-        if asked.sender != "client" or asked.seq == asked.seq_end or own is None or asked.is_reset:
-            continue
-        for answer in connection.segments:
-            back = answer.sighting_at(place)
-            if answer.sender != "server" or not answer.flags & ACK or answer.is_reset or back is None or back.time_ns < own.time_ns:
-                continue
-            if not seq_before(answer.ack, asked.seq_end):
-                best = back.time_ns - own.time_ns if best is None else min(best, back.time_ns - own.time_ns)
-                break
-        if best is not None and best < MS:
-            break
-    return best or 0
+    own = [(one, seen.time_ns) for one in connection.segments for seen in [one.sighting_at(place)] if seen is not None]
+    acks = [(one, at_ns) for one, at_ns in own if one.sender == "server" and one.flags & ACK and not one.is_reset]
+    trips = []
+    for asked, at_ns in own:
+        if asked.sender == "client" and asked.seq != asked.seq_end and not asked.is_reset and len(trips) < SAMPLES:
+            back = next((then for one, then in acks if then >= at_ns and not seq_before(one.ack, asked.seq_end)), None)
+            trips += [back - at_ns] if back is not None else []
+    refused = [at_ns for one, at_ns in own if one.sender == "server" and one.is_reset]
+    asked_at = request.sighting_at(place)
+    if not trips and refused and asked_at is not None:
+        trips = [at_ns - asked_at.time_ns for at_ns in refused if at_ns >= asked_at.time_ns]
+    return min(trips, default=UNKNOWN_TRIP_NS)
 
 
 def begins_a_request(connection: Connection, segment: Segment) -> bool | None:

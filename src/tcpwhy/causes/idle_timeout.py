@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tcpwhy.causes._asking import capture_at, capture_between, state_of
+from tcpwhy.causes._forgery import is_of_its_socket
 from tcpwhy.causes._forgotten import (
     Bracket,
     Device,
@@ -38,7 +39,7 @@ from tcpwhy.causes._forgotten import (
     setting_exhibit,
     settings_within,
 )
-from tcpwhy.causes._resets import home_of, is_of_its_socket, sent_at_home
+from tcpwhy.causes._resets import home_of, sent_at_home
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.kinds import SECOND_NS, Kind

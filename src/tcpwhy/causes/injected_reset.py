@@ -23,29 +23,27 @@ Not to be taken for.  idle-timeout: a device that forgot answers after a long si
 
 from __future__ import annotations
 
-from tcpwhy.causes._asking import capture_at, capture_between
+from tcpwhy.causes._asking import capture_again, capture_at, capture_between
 from tcpwhy.causes._claims import most_claims
-from tcpwhy.causes._resets import (
-    PROMPT_NS,
-    QUIET_NS,
-    Unsent,
-    before_at,
-    closed_before,
+from tcpwhy.causes._forgery import (
     goes_on,
-    has_impossible_number,
     is_of_its_socket,
-    is_socket_reset,
     marks,
+    shows_forgery,
+)
+from tcpwhy.causes._resets import (
+    Unsent,
+    began_before,
+    closed_before,
+    is_socket_reset,
     never_left_the_host,
-    seen_packet,
     sent_at_home,
-    silence_before_ns,
     unsent,
 )
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.failure import Kind
-from tcpwhy.connections.packet import ACK, other_side, seq_before
+from tcpwhy.connections.packet import ACK, seq_before
 
 SUSPECT = "client_resets + server_resets > 0"
 REFERENCES = ("RFC 9293 section 3.10.7", "RFC 5961 section 3", "RFC 3360", "Linux net/ipv4/tcp_ipv4.c tcp_v4_send_reset()")
@@ -67,7 +65,7 @@ def examine(connection: Connection) -> Verdict:
     proven = [one for one in missing if _is_proven(connection, one)]
     if proven:
         return _between(connection, proven)
-    forged = next((reset for reset in own if _shows_forgery(connection, reset)), None)
+    forged = next((reset for reset in own if shows_forgery(connection, reset)), None)
     if forged is not None and not any(one.reset is forged for one in missing):
         return _from_one_place(connection, forged)
     return _left_open(connection, resets, missing)
@@ -98,41 +96,14 @@ def _later_at(connection: Connection, one: Unsent) -> Segment | None:
     return None
 
 
-def _shows_forgery(connection: Connection, reset: Segment) -> bool:
-    """From one place: it bears marks that no other explanation gives, and the end in whose name it came goes on."""
-    alive = goes_on(connection, reset)
-    if alive is None or not marks(connection, reset) or sent_at_home(connection, reset) is not None:
-        return False
-    if closed_before(connection, reset, reset.sender) is not None:
-        return False
-    if has_impossible_number(connection, reset) or is_socket_reset(reset):
-        return silence_before_ns(connection, reset) < QUIET_NS
-    return _answers_the_same(connection, reset, alive)
-
-
-def _answers_the_same(connection: Connection, reset: Segment, alive: Segment) -> bool:
-    """True where the real end acknowledges the very bytes for which the RST came: they reached it, and no stranger.
-
-    A bare ACK with the same number may have gone astray instead (per-packet spraying): with one just before, nothing is told.
-    """
-    place = reset.first.vantage_point
-    at_ns = reset.sightings[place].time_ns
-    drew = [
-        one
-        for one in before_at(connection, place, reset, other_side(reset.sender))
-        if one.ack == reset.seq and at_ns - seen_packet(one, place).time_ns <= PROMPT_NS
-    ]
-    if not drew or any(not one.length for one in drew):
-        return False
-    return bool(alive.flags & ACK) and all(not seq_before(alive.ack, one.seq_end) for one in drew)
-
-
 def _left_open(connection: Connection, resets: list[Segment], missing: list[Unsent]) -> Verdict:
     """Without proof: ruled out where each RST is its own end's, or an effect of one that is; else open."""
     reasons: list[tuple[Segment, str]] = []
     for reset in resets:
         home = sent_at_home(connection, reset)
         closed = closed_before(connection, reset, reset.sender)
+        if home is not None and not is_socket_reset(reset) and closed is None and began_before(connection) and reset is resets[0]:
+            continue  # Its socket was gone before the capture began, and a RST may have ended it.
         if home is not None:
             reasons.append((reset, f"{home}, the {reset.sender}'s own host, sent the RST"))
         elif closed is not None and not is_socket_reset(reset):
@@ -147,6 +118,10 @@ def _left_open(connection: Connection, resets: list[Segment], missing: list[Unse
     known = {id(reset) for reset, _ in reasons}
     open_one = next(reset for reset in resets if id(reset) not in known)
     sender = open_one.sender
+    if sent_at_home(connection, open_one) is not None:
+        again = (capture_again(connection, open_one.first.vantage_point, "what ended the socket before"),)
+        because = f"the {sender}'s socket was gone when the capture began: a forged RST may have ended it before"
+        return Open(because, again, (exhibit(open_one, connection, "for a packet to a socket that was gone"),))
     ask = (capture_at(connection, sender, f"whether the {sender}'s host sent the RST, and what came to it before"),)
     doubt = next((one for one in missing if one.reset is open_one), None)
     if doubt is not None:

@@ -29,17 +29,19 @@ from __future__ import annotations
 from tcpwhy.causes._asking import capture_at, counters_of, log_of
 from tcpwhy.causes._claims import most_claims
 from tcpwhy.causes._counted import Counted, counted
+from tcpwhy.causes._forgery import (
+    is_of_its_socket,
+    marks,
+)
 from tcpwhy.causes._resets import (
-    SECOND_NS,
     before_at,
+    began_before,
     closed_before,
     home_of,
-    is_of_its_socket,
     is_socket_reset,
-    marks,
     never_left_the_host,
-    seen_packet,
     sent_at_home,
+    stuck_before,
     unsent,
 )
 from tcpwhy.causes._reuse import begins_a_request, is_unfinished, reuse
@@ -57,9 +59,6 @@ OTHERS = (
 )  # fmt: skip
 """What an end that closes on purpose, with TCP in order before, leaves no room for."""
 
-STALL_NS = 3 * SECOND_NS
-"""A window shut for so long is a stall of its own (docs/json.md, `--slow`)."""
-
 
 def examine(connection: Connection) -> Verdict:
     """Looks for the abort of a live socket, or for bytes that went on coming after their receiver had closed."""
@@ -72,7 +71,7 @@ def examine(connection: Connection) -> Verdict:
     met = reuse(connection)
     if not isinstance(met, str) and met.doubt is None:
         return RuledOut("the connection was idle, and what met the server's end is a new request")
-    stuck = _was_stuck(connection, reset)
+    stuck = stuck_before(connection, reset)
     if stuck is not None:
         return Open(f"a RST ended it; but {stuck}", (log_of(_host(connection, reset), "why it gave the connection up"),))
     return _aborted(connection, reset) if is_socket_reset(reset) else _went_on(connection, reset)
@@ -80,28 +79,6 @@ def examine(connection: Connection) -> Verdict:
 
 def _host(connection: Connection, reset: Segment) -> str:
     return connection.server.ip if reset.sender == "server" else connection.client.ip
-
-
-def _was_stuck(connection: Connection, reset: Segment) -> str | None:
-    """What had held the connection up before the RST: then the RST is an end of that, not the beginning."""
-    place = reset.first.vantage_point
-    before = before_at(connection, place, reset)
-    tail: list[Segment] = []
-    for segment in reversed(before):
-        if segment.length and segment.retransmits is None:
-            break
-        tail.append(segment)
-    repeats = [segment for segment in tail if segment.retransmits is not None]
-    if len(repeats) >= 2:
-        return f"{len(repeats)} segments had been repeated and not acknowledged before"
-    shut_since: int | None = None
-    for segment in before:
-        if segment.sender == reset.sender:
-            at_ns = seen_packet(segment, place).time_ns
-            shut_since = None if segment.packet.window else (at_ns if shut_since is None else shut_since)
-    if shut_since is not None and reset.sightings[place].time_ns - shut_since >= STALL_NS:
-        return f"the {reset.sender} had announced window 0 for {(reset.sightings[place].time_ns - shut_since) / SECOND_NS:.1f} s before"
-    return None
 
 
 def _aborted(connection: Connection, reset: Segment) -> Verdict:
@@ -149,6 +126,9 @@ def _went_on(connection: Connection, reset: Segment) -> Verdict:
     who = reset.sender
     fin = closed_before(connection, reset, who)
     shown = (exhibit(reset, connection, "the RST"),)
+    if fin is None and began_before(connection):
+        ask = (capture_at(connection, who, "what its host sent before that RST"), log_of(_host(connection, reset), "whether it had closed"))
+        return Open(f"the {who} may have closed the connection before the capture began", ask, shown)
     if fin is None:
         return RuledOut(f"the RST came from a host without such a socket, and the {who} had not closed before", shown)
     if who == "client" and not _has_taken_some(connection, fin):
@@ -192,7 +172,9 @@ def _has_taken_some(connection: Connection, end: Segment) -> bool:
     """True where the client's FIN or RST acknowledges some of the answer to its last message, by its numbers."""
     sent = [one for one in connection.segments if one.sender == "client" and one.length and not one.is_reset]
     before = [one for one in sent if one.retransmits is None and not seq_before(end.seq, one.seq)]
-    return bool(end.flags & ACK) and bool(before) and seq_before(before[-1].ack, end.ack)
+    if not before:
+        return began_before(connection) and any(one.sender == "server" and one.length for one in connection.segments)
+    return bool(end.flags & ACK) and seq_before(before[-1].ack, end.ack)
 
 
 def _answer_had_begun(connection: Connection, reset: Segment) -> bool:
