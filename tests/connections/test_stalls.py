@@ -13,24 +13,24 @@ from tcpwhy.connections.failure import Kind, find_failure
 from tcpwhy.connections.stalls import StallKind, stalls
 from tcpwhy.connections.triage import suspicious
 from tests.packets import Tcp, write_pcap
-
-C, S = "10.0.0.7:40000", "10.0.0.1:80"
-REQUEST, ANSWER = b"GET /report HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"
-BEGIN = 1_001
-SERVER = 500_001
-
-
-def client(at_ms: float, flags: str, seq: int = BEGIN, ack: int = SERVER, payload: bytes = b"", window: int | None = None) -> Tcp:
-    return Tcp(at_ms, C, S, flags, seq, ack, payload, ip_id=int(at_ms * 10) % 65_000 + 1, window=window)
-
-
-def server(at_ms: float, flags: str, seq: int = SERVER, ack: int = BEGIN, payload: bytes = b"", window: int | None = None) -> Tcp:
-    return Tcp(at_ms, S, C, flags, seq, ack, payload, ip_id=int(at_ms * 10) % 65_000 + 2, window=window)
-
-
-OPENING = [client(0, "S", BEGIN - 1, 0), server(1, "SA", SERVER - 1, BEGIN), client(2, "A")]
-ASKED = BEGIN + len(REQUEST)
-BLOCK = b"x" * 1000
+from tests.waiting import (
+    ANSWER,
+    ASKED,
+    BEGIN,
+    BLOCK,
+    LATE,
+    OPENING,
+    PROBES,
+    REQUEST,
+    SERVER,
+    C,
+    S,
+    client,
+    closed_at,
+    closing,
+    exchange,
+    server,
+)
 
 
 def told(tmp_path: Path, story: Sequence[Tcp], slow_ns: int = 3_000_000_000) -> tuple[Connection, Kind | None]:
@@ -46,14 +46,6 @@ def told(tmp_path: Path, story: Sequence[Tcp], slow_ns: int = 3_000_000_000) -> 
 
 def kinds(connection: Connection) -> list[tuple[StallKind, str, float, bool]]:
     return [(one.kind, one.side, round(one.length_ns / 1e9, 1), one.ended) for one in stalls(connection, 3_000_000_000)]
-
-
-def exchange(at_ms: float = 10) -> list[Tcp]:
-    return [
-        client(at_ms, "PA", payload=REQUEST),
-        server(at_ms + 1, "PA", SERVER, ASKED, ANSWER),
-        client(at_ms + 2, "A", ASKED, SERVER + 19),
-    ]
 
 
 def repeated(*at_ms: float) -> list[Tcp]:
@@ -108,29 +100,6 @@ def test_a_hole_that_stays_open_for_long_at_the_receiver_is_a_stall(tmp_path: Pa
     assert kinds(connection) == [(StallKind.LOSS, "client", 5.0, True)]
 
 
-def closing(*, probes: Sequence[float] = (), answered: bool = True, opens: float | None = None) -> list[Tcp]:
-    """An upload that fills the server's buffer, probes, and room again."""
-    full = ASKED + 1000
-    story = [
-        *OPENING,
-        client(10, "PA", payload=REQUEST),
-        client(11, "A", ASKED, payload=BLOCK),
-        server(12, "A", SERVER, full, window=0),
-    ]
-    for at in probes:
-        story += [client(at, "A", full - 1), *([server(at + 1, "A", SERVER, full, window=0)] if answered else [])]
-    if opens is not None:
-        story += [
-            server(opens, "A", SERVER, full, window=500),
-            client(opens + 1, "A", full, payload=BLOCK),
-            server(opens + 2, "A", ack=full + 1000),
-        ]
-    return story
-
-
-PROBES = (220, 630, 1_450, 3_100, 6_300)
-
-
 @pytest.mark.parametrize(("opens", "ended"), [(6_400, True), (None, False)])
 def test_a_window_that_stays_closed_while_the_sender_probes_is_a_stall(tmp_path: Path, opens: float | None, ended: bool) -> None:
     connection, kind = told(tmp_path, closing(probes=PROBES, opens=opens))
@@ -138,6 +107,28 @@ def test_a_window_that_stays_closed_while_the_sender_probes_is_a_stall(tmp_path:
     ((stall_kind, side, length, went_on),) = kinds(connection)
     assert (stall_kind, side, went_on) == (StallKind.WINDOW, "client", ended)
     assert length == pytest.approx(6.3, abs=0.15)
+
+
+def test_a_window_that_shrinks_before_it_closes_is_as_closed(tmp_path: Path) -> None:
+    full = ASKED + 1000
+    story = [
+        *OPENING,
+        client(10, "PA", payload=REQUEST),
+        client(11, "A", ASKED, payload=BLOCK),
+        server(12, "A", SERVER, full, window=100),
+        client(12.1, "A", full, payload=BLOCK[:100]),
+        server(50, "A", SERVER, full + 100, window=0),
+    ]
+    for at in PROBES:
+        story += [client(at, "A", full + 99), server(at + 1, "A", SERVER, full + 100, window=0)]
+    story += [
+        server(6_400, "A", SERVER, full + 100, window=500),
+        client(6_401, "A", full + 100, payload=BLOCK),
+        server(6_402, "A", SERVER, full + 1100),
+    ]
+    connection, kind = told(tmp_path, story)
+    assert kind is Kind.STALLED
+    assert [(stall_kind, ended) for stall_kind, _, _, ended in kinds(connection)] == [(StallKind.WINDOW, True)]
 
 
 @pytest.mark.parametrize(
@@ -186,20 +177,6 @@ def test_a_server_that_waits_for_data_before_it_accepts_stalls_nobody(tmp_path: 
     """TCP_DEFER_ACCEPT: the SYN-ACK is repeated although the last ACK came, until the client has something to say."""
     again = [server(at, "SA", SERVER - 1, BEGIN) for at in (1_001, 3_001)] + [client(at, "A") for at in (1_002, 3_002)]
     assert told(tmp_path, [*OPENING, *again, *exchange(8_000)])[1] is None
-
-
-def closed_at(at_ms: float, *then: Tcp) -> list[Tcp]:
-    return [
-        *OPENING,
-        client(10, "PA", payload=REQUEST),
-        server(11, "A", SERVER, ASKED),
-        client(at_ms, "FA", ASKED),
-        server(at_ms + 1, "A", SERVER, ASKED + 1),
-        *then,
-    ]
-
-
-LATE = server(9_000, "PA", SERVER, ASKED + 1, ANSWER)
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,10 @@ def _held_up(track: _Track, own: _Sent, newest: _Sent, acked: list[tuple[int, Si
     return Stall(StallKind.LOSS, track.side, track.place, start_ns, end_ns, went_on, segments)
 
 
+TIMESTAMPS_LENGTH = 12
+"""Bytes that the timestamps option takes of each segment, padding included (RFC 7323 appendix A; RFC 6691)."""
+
+
 @dataclasses.dataclass(slots=True)
 class _Closed:
     """A window that is closed now."""
@@ -307,7 +311,8 @@ def _asks(track: _Track, one: Sighting, closed: _Closed) -> bool:
     if packet.flags & FIN:
         return False
     if not packet.length:
-        return not closed.by.packet.window and start < closed.edge
+        newest = closed.answers[-1] if closed.answers else closed.by
+        return not newest.packet.window and start < closed.edge
     if packet.length == 1:
         return True
     if one.aligned_ns - closed.by.aligned_ns <= IN_FLIGHT_NS:
@@ -325,4 +330,6 @@ def _scale_and_size(track: _Track) -> tuple[int | None, int]:
         return None, LEAST_SEGMENT
     receiver = opening[other_side(track.side)]
     scaled = all(packet.window_scale is not None for packet in opening.values())
-    return (min(receiver.window_scale or 0, 14) if scaled else 0), receiver.mss or LEAST_SEGMENT
+    stamped = all(packet.ts_value is not None for packet in opening.values())
+    largest = receiver.mss - TIMESTAMPS_LENGTH * stamped if receiver.mss else LEAST_SEGMENT
+    return (min(receiver.window_scale or 0, 14) if scaled else 0), largest
