@@ -89,6 +89,14 @@ def test_of_several_connections_that_fit_the_path_asked_for_decides_and_else_all
     assert any("it is one of 2 connections" in text for text in log_texts(both))
 
 
+def test_of_connections_that_failed_in_a_row_a_line_speaks_of_the_one_that_failed_then(tmp_path: Path) -> None:
+    resets = [*was_reset(), *was_reset("10.0.0.9:40001", 2000, isn=9_000_000)]
+    lines = f"{at(0.005)} http: proxy error: {BROKEN}\n{at(2.006)} http: proxy error: {BROKEN}\n"
+    with tcpwhy.open_case(case(tmp_path, resets, lines), index=False) as opened:
+        told = {str(one.connection.client): [line.line for line in one.connection.told] for one in opened.diagnosis().judged}
+    assert told == {C: [1], "10.0.0.9:40001": [2]}
+
+
 def test_a_clock_without_a_zone_is_right_up_to_quarters_of_an_hour(tmp_path: Path) -> None:
     told = report(case(tmp_path, was_reset(), f"{at(0.005, hours=5)} {RESET_LINE}\n", zone=None))
     assert log_texts(told) == {RESET_LINE}

@@ -17,8 +17,9 @@ from tcpwhy.clients import envoy_line
 from tcpwhy.clients.row import Ends, Translation
 from tcpwhy.evidence import Evidence, Source, VantagePoint
 from tcpwhy.evidence.compression import CompressionError, open_plain
-from tcpwhy.tables.logs import ParsedLine, cut_lines, nginx_error, told_time
+from tcpwhy.tables.logs import ParsedLine, nginx_error, told_time
 from tcpwhy.tables.logs._event import address
+from tcpwhy.tables.logs._marked_lines import MarkedLines
 from tcpwhy.tables.logs._wrapping import unwrap
 
 MOST_SESSIONS = 20_000
@@ -59,9 +60,9 @@ def logged_translations(evidence: Evidence) -> Iterator[Translation]:
             try:
                 with open_plain(path) as stream:
                     reader.begin(source)
-                    for number, line in enumerate(cut_lines(stream), 1):
-                        if any(marker in line for marker in _MARKERS):
-                            yield from reader.take(number, line)
+                    lines = MarkedLines(stream, _MARKERS)
+                    while (line := lines.next_marked()) is not None:
+                        yield from reader.take(lines.number, line)
             except (CompressionError, OSError) as error:
                 _note(point, f"{source.file} was not read whole for clients: {error}")
 

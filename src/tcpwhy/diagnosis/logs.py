@@ -21,6 +21,9 @@ BEFORE_NS = 2_000_000_000
 AFTER_NS = 5_000_000_000
 """A program logs a failure within this time of the packet that ends it."""
 
+AT_ONCE_NS = 50_000_000
+"""Between a packet and the line about it where the program was not busy, and rounding of clocks."""
+
 LONGEST_TIMEOUT_NS = 75_000_000_000
 """A program that waits for a connect or an answer waits at most so long beyond the last packet (nginx: proxy_connect_timeout may not
 exceed 75 s; Go's Dialer waits 30 s)."""
@@ -215,7 +218,21 @@ def _fitting(candidates: Sequence[Connection], how: How, event: LogEvent, moment
         failed = waiting or (fitting if how == "ports" else [])
     if event.asked and len(failed) > 1:
         failed = [one for one in failed if _asks(one, event.asked)] or failed
+    if len(failed) > 1:
+        failed = _at_once(failed, event, moment) or failed
     return _nearest(failed, moment.at_ns) if by_ports else failed
+
+
+def _at_once(connections: Sequence[Connection], event: LogEvent, moment: _Moment) -> list[Connection]:
+    """Those that ended when the line was written, by the clock of one host: where some did, the line speaks of one of these.
+
+    A connect that is given up ends long after its last packet.
+    """
+    if moment.at_ns is None or event.kind in ("timeout_connecting", "timeout", "unreachable"):
+        return []
+    early_ns, late_ns = moment.at_ns - AT_ONCE_NS, moment.at_ns + moment.precision_ns + AT_ONCE_NS
+    place = event.source.vantage_point
+    return [one for one in connections if place in one.views and early_ns <= _end_ns(one) <= late_ns]
 
 
 def _nearest(connections: list[Connection], time_ns: int | None) -> list[Connection]:

@@ -14,7 +14,7 @@ import importlib
 import pkgutil
 import zoneinfo
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,7 +25,7 @@ from tcpwhy.tables.logs._event import LONGEST_MESSAGE, SECOND_NS, LogEvent, Pars
 from tcpwhy.tables.logs._marked_lines import LONGEST_LINE, MarkedLines
 from tcpwhy.tables.logs._wrapping import Stamp, named_ends, unwrap
 
-__all__ = ["Dialect", "LogEvent", "LogReading", "ParsedLine", "What", "cut_lines", "dialects", "read_log", "read_logs", "told_time"]
+__all__ = ["Dialect", "LogEvent", "LogReading", "ParsedLine", "What", "dialects", "read_log", "read_logs", "told_time"]
 
 MOST_EVENTS = 500_000
 """Events of one vantage point that are kept."""
@@ -141,15 +141,6 @@ def read_log(
     except OSError as error:
         reading.losses.append(f"{source.file} cannot be read ({error.strerror or error})")
     file.finish()
-
-
-def cut_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Lines without their ends, cut at LONGEST_LINE; the rest of a longer one is skipped."""
-    while line := stream.readline(LONGEST_LINE):
-        whole = line.endswith(b"\n")
-        yield line
-        while not whole and (rest := stream.readline(1 << 16)):
-            whole = rest.endswith(b"\n")
 
 
 class _File:
