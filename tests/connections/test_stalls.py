@@ -114,6 +114,7 @@ def test_a_window_that_shrinks_before_it_closes_is_as_closed(tmp_path: Path) -> 
     story = [
         *OPENING,
         client(10, "PA", payload=REQUEST),
+        server(10.5, "A", SERVER, ASKED, window=1_000),
         client(11, "A", ASKED, payload=BLOCK),
         server(12, "A", SERVER, full, window=100),
         client(12.1, "A", full, payload=BLOCK[:100]),
