@@ -32,11 +32,11 @@ from __future__ import annotations
 from tcpwhy.causes._asking import capture_at, log_of, state_of
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection, Segment
-from tcpwhy.connections.kinds import SECOND_NS, SILENT_REPEATS, Failure, Kind
+from tcpwhy.connections.kinds import SECOND_NS, SILENT_REPEATS, Kind
 from tcpwhy.connections.packet import Side, other_side
 from tcpwhy.connections.stalls import Stall, StallKind, stalls
 
-SUSPECT = "client_zero_windows + server_zero_windows > 0 OR client_packets = 0 OR server_packets = 0"
+SUSPECT = "client_zero_windows + server_zero_windows > 0 OR client_closed_window_ns + server_closed_window_ns > 0"
 REFERENCES = (
     "RFC 9293 section 3.8.6.1",
     "RFC 9293 section 3.8.6.2.1",
@@ -58,7 +58,7 @@ def examine(connection: Connection) -> Verdict:
         return RuledOut("the connection was never established")
     closed = [stall for stall in stalls(connection) if stall.kind is StallKind.WINDOW]
     if not closed:
-        return _nothing_closed(connection, failure)
+        return RuledOut("no end waited for the other's window to open")
     if failure.kind is Kind.STALLED:
         held_up = [stall for stall in closed if stall.end_ns == failure.at_ns and set(stall.segments) & set(failure.segments)]
         longest = max(closed, key=lambda stall: stall.length_ns)
@@ -73,19 +73,6 @@ def examine(connection: Connection) -> Verdict:
             return _too_short(last, "that is no long stall")
         return _judge(connection, last)
     return _too_short(last, "that is not what failed")
-
-
-def _nothing_closed(connection: Connection, failure: Failure) -> Verdict:
-    """No window was closed while somebody wanted room; unless the receiver's packets are in no capture."""
-    probes = [one for one in failure.segments if not one.length and not one.is_reset and not one.is_fin]
-    sender: Side | None = probes[0].sender if failure.kind is Kind.SILENT and probes else None
-    if sender is not None and not connection.sent(by=other_side(sender)):
-        return Open(
-            f"the {sender} probes, and what the {other_side(sender)} answers is in no capture: its window may be closed",
-            (capture_at(connection, other_side(sender), "whether it answers the probes, and with which window"),),
-            tuple(exhibit(one, connection, "a probe") for one in probes[:2]),
-        )
-    return RuledOut("no end waited for the other's window to open")
 
 
 def _silent(connection: Connection, stall: Stall) -> Verdict:
@@ -182,6 +169,7 @@ def _excluded(stall: Stall, receiver: Side) -> dict[str, str]:
         "reset-with-unread-data": f"the data was unread because the {receiver}'s program had stopped reading {_s(stall.length_ns)} before",
         "keepalive-race": "the connection was not idle: one end had more to send",
         "injected-reset": f"before any RST the {stall.side} had waited {_s(stall.length_ns)} for room",
+        "rejected-by-firewall": answered,
         "arp-conflict": f"one host acknowledged all that was sent, and {answered}",
         "accept-queue-overflow": f"the {receiver}'s kernel took data in and acknowledged it",
         "stale-connection": "the connection was established and carried data",

@@ -166,7 +166,9 @@ def _silent(connection: Connection) -> Failure | None:
         heard = [segment for segment in segments if segment.sender != side and segment.retransmits is None]
         last_heard = max((segment.aligned_ns for segment in heard), default=segments[0].aligned_ns)
         if not any(segment.sender != side for segment in segments):
-            # One direction only was captured: what is repeated counts once nothing new is sent any more.
+            # One direction only was captured: what is repeated counts once nothing new is sent any more. Whether a keep-alive is
+            # answered, nobody knows.
+            segments = [segment for segment in segments if segment.length or segment.flags & (SYN | FIN | RST)]
             new = [segment for segment in segments if segment.length and segment.retransmits is None]
             last_heard = new[-1].aligned_ns if new else last_heard
         tries = [
