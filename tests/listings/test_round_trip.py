@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,10 @@ def test_evidence_is_cited_by_the_line_on_which_it_stands(form: str, tmp_path: P
     cited = [one for finding in report.findings for one in finding.evidence]
     assert cited
     for one in cited:
-        assert one.kind == "packet" and one.frame is None and one.line is not None and one.file == "a.txt"
+        assert one.kind == "packet"
+        assert one.frame is None
+        assert one.line is not None
+        assert one.file == "a.txt"
         # With -v the addresses stand on the line below.
         assert "40000" in " ".join(lines[one.line - 1 : one.line + 1])
     assert [cell.line for row in ladder.rows for cell in row.cells] == sorted({one.line for one in cited if one.line is not None})
@@ -85,7 +89,7 @@ def test_an_icmp_error_is_given_to_the_connection_that_it_is_about(form: str, tm
     path = tmp_path / "a.txt"
     path.write_text(printed(write_pcap(tmp_path / "a.pcap", segments), form))
     with tcpwhy.open_case(str(path), index=False) as case:
-        (connection,) = [one for one in case.diagnosis().judged]
+        (connection,) = list(case.diagnosis().judged)
     assert str(connection.connection.client) == CLIENT
     assert [(error.packet.icmp_type, error.packet.icmp_code) for error in connection.connection.icmp] == [(3, 13)]
 
@@ -96,7 +100,8 @@ def test_an_icmp_error_that_several_can_have_caused_is_given_to_none(tmp_path: P
     path.write_text(printed(write_pcap(tmp_path / "a.pcap", [first, second, Icmp(100.2, "10.0.0.254", 3, 13, second)]), "tcpdump -n"))
     with tcpwhy.open_case(str(path), index=False) as case:
         report = case.diagnosis().report
-    assert report.findings == () and report.totals.failed == 0
+    assert report.findings == ()
+    assert report.totals.failed == 0
     assert any("do not tell to which connection they belong" in note for point in report.vantage_points for note in point.notes)
 
 
@@ -111,7 +116,12 @@ def test_what_is_not_shown_is_unknown_and_not_zero(capture: Path, tmp_path: Path
 
 
 def test_connections_of_two_places_are_joined_by_what_both_listings_show(tmp_path: Path) -> None:
-    near = [*exchange(CLIENT, SERVER, isn=3_000_000_000), *exchange(CLIENT, SERVER, 70_000, isn=1_000_000_000)]
+    again = [
+        dataclasses.replace(one, stamps=(one.stamps[0] + 70_000, one.stamps[1] and one.stamps[1] + 70_000))
+        for one in exchange(CLIENT, SERVER, 70_000, isn=1_000_000_000)
+        if one.stamps is not None
+    ]
+    near = [*exchange(CLIENT, SERVER, isn=3_000_000_000), *again]
     far = [one for one in near if one.at_ms >= 2]  # it begins in the middle of the first connection
     for name, segments, clock_s in (("near", near, 0.0), ("far", far, 5.0)):
         capture = write_pcap(tmp_path / f"{name}.pcap", segments, clock_s=clock_s)

@@ -182,7 +182,7 @@ def interfaces_of(copy: Record, host: HostTables) -> tuple[str, ...]:
         candidates = [link for link in up if not _has_no_mac(link)]
         near = {one.interface for one in host.neighbours.entries if one.mac.lower() == copy.source_mac} if host.neighbours else set()
         candidates = [link for link in candidates if link.name in near] or candidates
-    elif not copy.vlan:
+    elif not copy.vlan and not copy.is_listed:
         candidates = [link for link in up if _has_no_mac(link)]
     return tuple(dict.fromkeys(_routed(link, host) for link in candidates))
 

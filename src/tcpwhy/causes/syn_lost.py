@@ -23,7 +23,7 @@ Not to be taken for.  synack-lost: there the SYN arrives and the answer is lost.
 from __future__ import annotations
 
 from tcpwhy.causes._asking import capture_again, capture_at, counters_of, state_of
-from tcpwhy.causes._by_state import end_told, found_at, packet_exhibits, state_exhibits, told
+from tcpwhy.causes._by_state import doubts_of, end_told, found_at, packet_exhibits, state_exhibits, told
 from tcpwhy.causes._ends import deciding
 from tcpwhy.causes._remedies import past_the_end, without_rule
 from tcpwhy.causes._stops import Stop, end_of, stops
@@ -32,6 +32,7 @@ from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import Kind
 from tcpwhy.connections.packet import SYN
 from tcpwhy.connections.path import fate
+from tcpwhy.path.trace import Fate
 
 SUSPECT = "client_syns > 0 AND server_syn_acks = 0"
 REFERENCES = ("RFC 6298 section 2", "RFC 9293 section 3.8.1", "Linux net/ipv4/tcp_timer.c tcp_retransmit_timer()")
@@ -62,6 +63,11 @@ def examine(connection: Connection) -> Verdict:
     if denied is not None:
         ask = (counters_of(denied.place, "whether the rule or route that its state names really drops the SYN"),)
         return Open(f"{told(denied)}; but {denied.contradiction}", ask, packet_exhibits(connection, denied), denied.place)
+    untold = next((stop for stop in stops(connection) if stop.fate is Fate.UNKNOWN and stop.is_seen), None)
+    if untold is not None:
+        ask = (state_of(untold.place, "what could not be told"),)
+        because = f"the SYN comes to {untold.place}, and what its state does with it hangs on what is not known: {doubts_of(untold)}"
+        return Open(because, ask, packet_exhibits(connection, untold), untold.place)
     fates = [fate(connection, syn) for syn in connection.syns]
     # Of several SYNs that got equally far, one sent while the next capture surely ran tells most.
     farthest = max(fates, key=lambda one: (connection.places.index(one.last_seen), one.doubt is None))

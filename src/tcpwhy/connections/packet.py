@@ -121,6 +121,8 @@ class Packet:
     quoted_by: str
     """Of an ICMP error: who sent it to whom."""
     more_fragments: bool = False
+    is_listed: bool = False
+    """Read from a listing in text: a field that is empty or None is not shown there, whatever the packet had."""
     is_inferred: bool = False
     """A listing does not show its own number: it was taken from what the end had sent before."""
 
@@ -242,6 +244,7 @@ def packets_from_rows(
                     icmp_mtu=field("icmp_mtu"),
                     quoted_by=field("quoted"),
                     more_fragments=field("more_fragments"),
+                    is_listed=shown is not None,
                     is_inferred=shown is not None and shown.is_inferred(field("frame")),
                 ),
                 field("copy_of"),

@@ -9,7 +9,7 @@ import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from tcpwhy.connections.packet import FIN, RST, SYN
+from tcpwhy.connections.packet import ACK, FIN, RST, SYN
 from tcpwhy.tables.listings._numbers import MASK, Numbering, Tuple, synthetic, tuple_of
 from tcpwhy.tables.listings._whose import Settled
 
@@ -25,8 +25,8 @@ class Sample:
     """What is compared of one connection at one place."""
 
     is_guessed: list[bool]
-    signs: dict[Sign, int] = dataclasses.field(default_factory=dict)
-    """Sequence numbers by sign; -1 where two segments have it."""
+    signs: dict[Sign, tuple[int | None, int | None]] = dataclasses.field(default_factory=dict)
+    """Sequence and acknowledgment numbers by sign; None where they are not shown, or two segments have the sign."""
     has_syn: bool = False
 
 
@@ -54,14 +54,15 @@ class Samples:
         if segment.flags & SYN:
             sample.has_syn = True
         at = segment.options.find(b"\x08\x0a")
-        if at < 0 or settled.is_inferred or segment.flags & RST or len(sample.signs) >= SAMPLES_OF_A_FLOW:
+        if at < 0 or not segment.is_told or segment.flags & RST or len(sample.signs) >= SAMPLES_OF_A_FLOW:
             return
         stamps = segment.options[at + 2 : at + 10]
         sign = (
             tuple_of(settled.row)[1] == 0, segment.flags & (SYN | FIN | RST),
             int.from_bytes(stamps[:4]), int.from_bytes(stamps[4:]), segment.length,
         )  # fmt: skip
-        sample.signs[sign] = segment.seq if sample.signs.get(sign, segment.seq) == segment.seq else -1
+        numbers = (None if settled.is_inferred else segment.seq, segment.ack if segment.flags & ACK else None)
+        sample.signs[sign] = numbers if sample.signs.get(sign, numbers) == numbers else (None, None)
 
 
 def find_bases(places: Mapping[str, Sequence[Samples]]) -> dict[str, dict[tuple[Tuple, int, bool], int]]:
@@ -80,7 +81,7 @@ def find_bases(places: Mapping[str, Sequence[Samples]]) -> dict[str, dict[tuple[
         if len({place for place, _, _ in members}) < 2:
             continue
         # Those that tell their numbers come first; the others are set to them, or to the first of their own kind.
-        members.sort(key=lambda member: any(member[2].is_guessed))
+        members.sort(key=lambda member: sum(member[2].is_guessed))
         settled: list[tuple[str, Sample, dict[bool, int]]] = []
         for place, incarnation, sample in members:
             shift = _shift_to(settled, place, sample)
@@ -91,9 +92,9 @@ def find_bases(places: Mapping[str, Sequence[Samples]]) -> dict[str, dict[tuple[
                     else (synthetic(key, incarnation, end, place) - synthetic(key, incarnation, end)) & MASK
                     for end in (0, 1)
                 }  # fmt: skip
-            shift = shift or {True: 0, False: 0}
+            shift = {end == 0: (shift or {}).get(end == 0, 0) if sample.is_guessed[end] else 0 for end in (0, 1)}
             for end in (0, 1):
-                if sample.is_guessed[end] and shift.get(end == 0):
+                if shift[end == 0]:
                     base = synthetic(key, incarnation, end)
                     found[place][key, incarnation, end == 0] = (base + shift[end == 0]) & MASK
             settled.append((place, sample, shift))
@@ -106,10 +107,11 @@ def _shift_to(settled: Sequence[tuple[str, Sample, dict[bool, int]]], place: str
         if other == place:
             continue
         votes: dict[bool, collections.Counter[int]] = {True: collections.Counter(), False: collections.Counter()}
-        for sign, seq in sample.signs.items():
-            there = known.signs.get(sign, -1)
-            if seq >= 0 and there >= 0:
-                votes[sign[0]][(there + own_shift.get(sign[0], 0) - seq) & MASK] += 1
+        for sign, numbers in sample.signs.items():
+            there = known.signs.get(sign, (None, None))
+            for first, here, other_number in ((sign[0], numbers[0], there[0]), (not sign[0], numbers[1], there[1])):
+                if here is not None and other_number is not None:
+                    votes[first][(other_number + own_shift.get(first, 0) - here) & MASK] += 1
         if votes[True] or votes[False]:
             shift = {first: counted.most_common(1)[0][0] for first, counted in votes.items() if counted}
             if len(shift) == 1 and any(sample.is_guessed) and sample.has_syn and known.has_syn:

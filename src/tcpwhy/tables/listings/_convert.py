@@ -120,7 +120,7 @@ class _Conversion:
         sections = self._listing.sections
         streams = [self._settled(section, number) for number, section in enumerate(sections)]
         seen: _Seen | None = _Seen() if len(sections) > 1 else None
-        for number, interface_known, one in heapq.merge(*streams, key=lambda entry: entry[2].time_ns) if len(streams) > 1 else streams[0]:
+        for number, interface, one in heapq.merge(*streams, key=lambda entry: entry[2].time_ns) if len(streams) > 1 else streams[0]:
             row = one.row
             if row.segment is not None and tuple_of(row)[0] in self._unsure:
                 continue
@@ -129,7 +129,7 @@ class _Conversion:
                 self.has_other_clock = self.has_other_clock or seen.has_other_clock
                 continue
             try:
-                frame = frame_of(row, one_interface=interface_known)
+                frame = frame_of(row, one_interface=bool(interface))
             except Unreadable:
                 self.limits.unreadable += 1
                 continue
@@ -137,8 +137,14 @@ class _Conversion:
             # Frames of one length more than others' of the same packet went through a tunnel: another place within the host.
             place = number << 16 | (row.frame_length - frame.original_length) & 0x7FFF if row.frame_length and row.number else number << 16
             writer.write(
-                frame, time_ns=one.time_ns, interface=row.interface, place=place, direction=row.direction, line=row.line, bits=bits
-            )  # fmt: skip
+                frame,
+                time_ns=one.time_ns,
+                interface=row.interface or interface,
+                place=place,
+                direction=row.direction,
+                line=row.line,
+                bits=bits,
+            )
         lost = sum(section.dropped for section in sections)
         missing = self.limits.missing(sections)
         if lost or missing:
@@ -155,8 +161,8 @@ class _Conversion:
             bits |= HAS_TTL
         return bits
 
-    def _settled(self, section: Section, number: int) -> Iterator[tuple[int, bool, Settled]]:
-        """The rows of a section, with its number and whether it is of one interface."""
+    def _settled(self, section: Section, number: int) -> Iterator[tuple[int, str, Settled]]:
+        """The rows of a section, with its number and the interface that all of it is from, where that is told."""
         dialect = _dialect(self._listing.path, section)
         if dialect is None:
             self.limits.unknown_sections += 1
@@ -173,15 +179,15 @@ class _Conversion:
             day_ns=self._listing.day_ns or 0,
         )
         self.limits.clocks(clock, self._listing)
-        one_interface = _is_one_interface(section)
+        interface = _interface_of(section)
         for row in itertools.chain(head, rows):
             self.limits.see(row)
             for settled in attribution.feed(row, clock.time_ns(row.stamp)):
                 self.samples.add(settled, numbering)
-                yield number, one_interface, settled
+                yield number, interface, settled
         for settled in attribution.finish():
             self.samples.add(settled, numbering)
-            yield number, one_interface, settled
+            yield number, interface, settled
         self.unsure |= attribution.unsure
         self.limits.unattributed += attribution.lost
 
@@ -221,10 +227,11 @@ class _Seen:
         return True
 
 
-def _is_one_interface(section: Section) -> bool:
-    named = re.search(r"(?:^|\s)-[A-Za-z]*i\s*(\S+)", section.command)
+def _interface_of(section: Section) -> str:
+    """The one interface that a command line or tcpdump's first words name; empty for "any", a file, or none."""
+    named = re.search(r"(?:^|\s)-[A-Za-z]*i\s*([\w.:@-]+)", section.command)
     name = section.interface or (named[1] if named is not None else "")
-    return name not in ("", "any") and not name.endswith((".pcap", ".pcapng", ".cap"))
+    return "" if name == "any" or "/" in name or name.endswith((".pcap", ".pcapng", ".cap")) else name
 
 
 def _dialect(path: Path, section: Section) -> Dialect | None:
