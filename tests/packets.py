@@ -29,11 +29,16 @@ class Tcp:
     stamps: tuple[int, int] | None = None
     window: int | None = None
     """None: 502, and 0 with a RST."""
+    mss: int | None = None
+    sack: tuple[tuple[int, int], ...] = ()
 
     def ip_packet(self) -> bytes:
         """The IPv4 packet."""
         (source, sport), (destination, dport) = (_end(self.source), _end(self.destination))
         options = b"" if self.stamps is None else struct.pack(">BBBBII", 1, 1, 8, 10, *self.stamps)
+        options += b"" if self.mss is None else struct.pack(">BBH", 2, 4, self.mss)
+        if self.sack:
+            options += struct.pack(">BBBB", 1, 1, 5, 2 + 8 * len(self.sack)) + b"".join(struct.pack(">II", *block) for block in self.sack)
         flags = sum(FLAGS[letter] for letter in self.flags)
         window = self.window if self.window is not None else 0 if "R" in self.flags else 502
         offset = (20 + len(options)) // 4 << 12
@@ -52,10 +57,11 @@ class Icmp:
     type: int
     code: int
     quoted: Tcp
+    mtu: int = 0
 
     def ip_packet(self) -> bytes:
         """The IPv4 packet, which quotes IP and 8 bytes of TCP (RFC 792)."""
-        body = struct.pack(">BBHI", self.type, self.code, 0, 0) + self.quoted.ip_packet()[:28]
+        body = struct.pack(">BBHI", self.type, self.code, 0, self.mtu) + self.quoted.ip_packet()[:28]
         source, destination = ipaddress.IPv4Address(self.sender).packed, _end(self.quoted.source)[0]
         return struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 0, 0, 64, 1, 0, source, destination) + body
 

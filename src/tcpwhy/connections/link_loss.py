@@ -118,6 +118,7 @@ def _make_crossed(db: duckdb.DuckDBPyConnection, pairs: Iterable[tuple[int, int]
             f"max({side}_packets - {side}_data_packets) AS {side}_bare",
             f"max({side}_data_packets) AS {side}_data",
             f"max({side}_bytes) AS {side}_bytes",
+            f"max({side}_payload_max) AS {side}_largest",
         ]
     # The sender's packets go from the client's side to the server's, or the other way round.
     counted = []
@@ -126,8 +127,9 @@ def _make_crossed(db: duckdb.DuckDBPyConnection, pairs: Iterable[tuple[int, int]
         counted.append(
             f"""{here}.{side}_bare + greatest({here}.{side}_data, ceil({here}.{side}_bytes / {here}.payload))::BIGINT AS {side}_sent,
                 ({here}.{side}_bare::BIGINT - {there}.{side}_bare::BIGINT)
-                + CASE WHEN {here}.{side}_bytes = {there}.{side}_bytes THEN 0
-                       ELSE (CASE WHEN {here}.{side}_bytes > {there}.{side}_bytes THEN 1 ELSE -1 END)
+                + CASE WHEN greatest({here}.{side}_largest, {there}.{side}_largest) <= {here}.payload
+                       THEN {here}.{side}_data::BIGINT - {there}.{side}_data::BIGINT
+                       ELSE sign({here}.{side}_bytes::BIGINT - {there}.{side}_bytes::BIGINT)
                             * ceil(abs({here}.{side}_bytes::BIGINT - {there}.{side}_bytes::BIGINT) / {here}.payload) END::BIGINT
                 AS {side}_lost"""
         )

@@ -1,0 +1,255 @@
+"""Packets that are seen at one place and not at the next: of which size, at which rate, with what else; and what one place shows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tcpwhy.diagnosis.finding import Between, Finding, Report
+from tests.causes.cases import only, report, verdicts
+from tests.packets import Icmp, Tcp, exchange, write_pcap
+
+CLIENT, SERVER = "10.0.0.7:40001", "10.9.0.1:80"
+C, S = 1_001, 501_001
+HEAD = b"POST /up HTTP/1.1\r\nContent-Length: 9000\r\n\r\n"
+FULL = 1_448
+REPEATS = (200, 600, 1_400, 3_000, 6_200)
+
+Drops = Callable[[Tcp], bool]
+
+
+def others(count: int = 12, every_ms: float = 700) -> list[Tcp]:
+    """Healthy exchanges of other ports, spread over the time."""
+    return [
+        one
+        for number in range(count)
+        for one in exchange(f"10.0.0.7:{41_000 + number}", SERVER, number * every_ms, isn=9_000_000 * (number + 1))
+    ]
+
+
+def client(at_ms: float, seq: int, payload: bytes = b"", flags: str = "A", *, number: int = 0, ack: int = S) -> Tcp:
+    return Tcp(at_ms, CLIENT, SERVER, flags, seq, ack, payload, ip_id=1_000 + round(at_ms * 10) % 50_000 + number, stamps=(round(at_ms), 1))
+
+
+def server(at_ms: float, ack: int, *, seq: int = S, payload: bytes = b"", sack: tuple[tuple[int, int], ...] = (), flags: str = "A") -> Tcp:
+    return Tcp(
+        at_ms, SERVER, CLIENT, flags, seq, ack, payload, ip_id=7_000 + round(at_ms * 10) % 50_000, stamps=(round(at_ms), 1), sack=sack
+    )
+
+
+def opened(at_ms: float = 1_000) -> list[Tcp]:
+    """The handshake, and the head of a request that is acknowledged."""
+    return [
+        Tcp(at_ms, CLIENT, SERVER, "S", C - 1, ip_id=9, stamps=(round(at_ms), 0), mss=1460),
+        Tcp(at_ms + 1, SERVER, CLIENT, "SA", S - 1, C, stamps=(round(at_ms), round(at_ms)), mss=1460),
+        client(at_ms + 2, C),
+        client(at_ms + 3, C, HEAD, "PA"),
+        server(at_ms + 4, C + len(HEAD)),
+    ]
+
+
+BODY = C + len(HEAD)
+
+
+def places(folder: Path, said: Sequence[Tcp], lost: Drops, *, more: Sequence[Tcp] | None = None, server_alone: bool = False) -> Report:
+    """Captures at the client and, two routers on, at the server: what is `lost` is at its sender only."""
+    everyone = [*said, *(others() if more is None else more)]
+    near, far = [], []
+    for one in sorted(everyone, key=lambda segment: segment.at_ms):
+        up = one.destination == SERVER
+        if up or not lost(one):
+            near.append(one if up else dataclasses.replace(one, ttl=62))
+        if not up or not lost(one):
+            far.append(dataclasses.replace(one, at_ms=one.at_ms + (0.3 if up else -0.3), ttl=62 if up else 64))
+    if not server_alone:
+        write_pcap(folder / "client/eth0.pcap", near)
+    write_pcap(folder / "server/eth0.pcap", sorted(far, key=lambda segment: segment.at_ms))
+    return report(folder)
+
+
+def alone(folder: Path, said: Sequence[Tcp]) -> Report:
+    """The client's capture only."""
+    seen = [dataclasses.replace(one, ttl=62) if one.source == SERVER else one for one in [*said, *others()]]
+    write_pcap(folder / "client/eth0.pcap", sorted(seen, key=lambda one: one.at_ms))
+    return report(folder)
+
+
+def confirmed(told: Report, cause: str) -> Finding:
+    finding = only(told)
+    assert (finding.cause, finding.confidence) == (cause, "confirmed"), verdicts(told)
+    return finding
+
+
+# --- packet-loss
+
+
+def in_vain(size: int = 300, at_ms: float = 1_010) -> list[Tcp]:
+    """A small segment that is sent six times, and one behind it that passes: SACK says so."""
+    data = b"x" * size
+    tries = [client(at_ms + later, BODY, data, "PA", number=number) for number, later in enumerate((0, *REPEATS))]
+    behind = client(at_ms + 1, BODY + size, b"y" * 400, "PA")
+    return [*tries, behind, server(at_ms + 2, BODY, sack=((BODY + size, BODY + size + 400),))]
+
+
+def test_small_segments_lost_between_two_places_while_larger_ones_pass_are_confirmed(tmp_path: Path) -> None:
+    finding = confirmed(places(tmp_path, [*opened(), *in_vain()], lambda one: one.seq == BODY and bool(one.payload)), "packet-loss")
+    assert finding.where == Between(("client", "server"))
+    assert "6 of" in finding.explanation
+    assert {one.cause for one in finding.ruled_out} >= {"mtu-blackhole", "peer-vanished", "slow-server", "asymmetric-drop"}
+
+
+def test_lost_acks_are_loss_as_well(tmp_path: Path) -> None:
+    data = b"x" * 300
+    tries = [client(1_010 + later, BODY, data, "PA", number=number) for number, later in enumerate((0, *REPEATS))]
+    acks = [server(one.at_ms + 1, BODY + 300) for one in tries]
+    late = [server(9_000, BODY + 300, payload=b"HTTP/1.1 200 OK\r\n\r\n", flags="PA"), client(9_001, BODY + 300, ack=S + 19)]
+    finding = confirmed(places(tmp_path, [*opened(), *tries, *acks, *late], lambda one: one in acks), "packet-loss")
+    assert "the answers to it" in finding.explanation
+
+
+def test_the_sender_alone_cannot_tell_where(tmp_path: Path) -> None:
+    assert ("packet-loss", "possible") in verdicts(alone(tmp_path, [*opened(), *in_vain()]))
+
+
+def test_the_receiver_alone_cannot_tell_why(tmp_path: Path) -> None:
+    given_up = [client(9_000, BODY + 700, flags="FA"), server(9_001, BODY, sack=((BODY + 300, BODY + 701),))]
+    told = places(tmp_path, [*opened(), *in_vain(), *given_up], lambda one: one.seq == BODY and bool(one.payload), server_alone=True)
+    assert all(confidence == "possible" for _, confidence in verdicts(told))
+
+
+def test_all_of_one_connection_lost_from_a_moment_on_while_others_pass_is_withheld(tmp_path: Path) -> None:
+    data = [client(1_010 + later, BODY, b"x" * 300, "PA", number=number) for number, later in enumerate((0, *REPEATS))]
+    told = places(tmp_path, [*opened(), *data], lambda one: one in data)
+    assert ("packet-loss", "possible") in verdicts(told)
+    assert all(confidence == "possible" for _, confidence in verdicts(told))
+
+
+def test_bytes_that_were_acknowledged_all_the_same_were_not_lost(tmp_path: Path) -> None:
+    """A capture that drops a burst in the middle is no lossy link, however much it lacks."""
+    said = [*opened()]
+    for number in range(40):
+        said.append(client(1_010 + number, BODY + number * 300, b"x" * 300, "PA", number=number))
+        said.append(server(1_010.8 + number, BODY + (number + 1) * 300))
+    more = [one for number in range(40) for one in exchange(f"10.0.0.7:{42_000 + number}", SERVER, 100 * number, isn=10**7 * (number + 1))]
+    burst = {BODY + number * 300 for number in range(5, 30)}
+    told = places(tmp_path, said, lambda one: one.seq in burst and bool(one.payload), more=more)
+    assert not told.findings
+
+
+# --- the link
+
+
+def lossy(count: int, every: int) -> tuple[list[Tcp], list[Tcp]]:
+    """Healthy uploads of ten segments; of these each `every`-th is lost once and repeated after 200 ms."""
+    said, lost, at = [], [], 0
+    for number in range(count):
+        name, c, s, begin = f"10.0.0.7:{42_000 + number}", 10**7 * (number + 1), 10**7 * (number + 1) + 500_000, 100.0 * number
+        said += [
+            Tcp(begin, name, SERVER, "S", c - 1, ip_id=1, stamps=(round(begin), 0), mss=1460),
+            Tcp(begin + 1, SERVER, name, "SA", s - 1, c, stamps=(round(begin), 1), mss=1460),
+            Tcp(begin + 2, name, SERVER, "A", c, s, ip_id=2, stamps=(round(begin) + 2, 1)),
+        ]
+        for piece in range(10):
+            now, at = begin + 5 + 3 * piece, at + 1
+            one = Tcp(now, name, SERVER, "PA", c + 200 * piece, s, b"z" * 200, ip_id=10 + piece, stamps=(round(now), 1))
+            said.append(one)
+            if at % every == 0:
+                lost.append(one)
+                said.append(dataclasses.replace(one, at_ms=now + 200, ip_id=50 + piece, stamps=(round(now) + 200, 1)))
+        said.append(Tcp(begin + 300, SERVER, name, "A", s, c + 2_000, ip_id=3, stamps=(round(begin) + 300, 1)))
+    return said, lost
+
+
+def test_a_link_that_loses_two_per_cent_is_told_with_every_connection_that_lost(tmp_path: Path) -> None:
+    said, lost = lossy(70, 37)
+    finding = confirmed(places(tmp_path, said, lambda one: one in lost, more=[]), "packet-loss")
+    assert {one.client for one in finding.connections} == {one.source for one in lost}
+    assert f"{len(lost)} of" in finding.explanation
+    assert "0 of" in finding.explanation
+
+
+def test_a_link_that_loses_half_a_per_cent_is_healthy(tmp_path: Path) -> None:
+    said, lost = lossy(70, 170)
+    assert lost
+    assert not places(tmp_path, said, lambda one: one in lost, more=[]).findings
+
+
+def test_what_a_capture_that_began_late_lacks_is_not_lost(tmp_path: Path) -> None:
+    said, _ = lossy(70, 10**6)
+    told = places(tmp_path, said, lambda one: one.at_ms < 2_500 and one.destination == SERVER, more=[])
+    assert not told.findings
+
+
+# --- mtu-blackhole
+
+
+def too_large(*, small_behind: bool, at_ms: float = 1_010) -> list[Tcp]:
+    """Three full segments and a small one; the first is repeated, the small one passes."""
+    flight = [client(at_ms, BODY + FULL * number, b"x" * FULL, number=number) for number in range(3)]
+    again = [client(at_ms + later, BODY, b"x" * FULL, number=number + 5) for number, later in enumerate(REPEATS)]
+    if not small_behind:
+        return [*flight, *again]
+    tail = BODY + 3 * FULL
+    return [*flight, client(at_ms + 1, tail, b"y" * 90, "PA"), server(at_ms + 2, BODY, sack=((tail, tail + 90),)), *again]
+
+
+def is_full(one: Tcp) -> bool:
+    return len(one.payload) == FULL
+
+
+def test_only_full_segments_missing_at_the_next_place_are_an_mtu_black_hole(tmp_path: Path) -> None:
+    finding = confirmed(places(tmp_path, [*opened(), *too_large(small_behind=True)], is_full), "mtu-blackhole")
+    assert "Packets of 142 bytes pass, packets of 1500 bytes do not" in finding.explanation
+    assert "No ICMP error" in finding.explanation
+    assert any("tcp_mtu_probing" in one for one in finding.fix)
+
+
+def test_an_icmp_error_that_the_sender_never_sees_names_the_size_and_the_tunnel(tmp_path: Path) -> None:
+    said = [*opened(), *too_large(small_behind=True)]
+    full = [one for one in said if is_full(one)]
+    router = [
+        dataclasses.replace(one, at_ms=one.at_ms + (0.1 if one.destination == SERVER else -0.1), ttl=63) for one in [*said, *others()]
+    ]
+    errors = [Icmp(one.at_ms + 0.2, "10.5.0.1", 3, 4, one, mtu=1450) for one in full]
+    write_pcap(tmp_path / "router/eth0.pcap", sorted([*router, *errors], key=lambda one: one.at_ms))
+    finding = confirmed(places(tmp_path, said, is_full), "mtu-blackhole")
+    assert "the link carries 1450, 50 fewer than 1500, as with VXLAN" in finding.explanation
+    assert "never at client" in finding.explanation
+    assert any("--set-mss 1410" in one for one in finding.fix)
+
+
+def test_the_sender_alone_tells_it_by_what_is_acknowledged_behind_the_hole(tmp_path: Path) -> None:
+    told = alone(tmp_path, [*opened(), *too_large(small_behind=True)])
+    assert verdicts(told) == {("mtu-blackhole", "likely")}
+
+
+def test_the_sender_alone_without_any_small_segment_behind_is_withheld(tmp_path: Path) -> None:
+    told = verdicts(alone(tmp_path, [*opened(), *too_large(small_behind=False)]))
+    assert told >= {("mtu-blackhole", "possible"), ("packet-loss", "possible")}
+    assert all(confidence == "possible" for _, confidence in told)
+
+
+def test_the_receiver_alone_shows_a_hole_of_full_segments(tmp_path: Path) -> None:
+    given_up = [client(9_000, BODY + 3 * FULL + 90, flags="FA"), server(9_001, BODY)]
+    told = places(tmp_path, [*opened(), *too_large(small_behind=True), *given_up], is_full, server_alone=True)
+    assert all(confidence == "possible" for _, confidence in verdicts(told))
+
+
+def test_smaller_segments_that_rescue_the_connection_tell_it_too(tmp_path: Path) -> None:
+    said = [*opened(), *too_large(small_behind=False)]
+    begin, end = BODY, BODY + 3 * FULL
+    rescue = [
+        client(11_000 + number, seq, b"x" * min(1_000, end - seq), number=number) for number, seq in enumerate(range(begin, end, 1_000))
+    ]
+    acks = [server(one.at_ms + 0.9, one.seq + len(one.payload)) for one in rescue]
+    finding = confirmed(places(tmp_path, [*said, *rescue, *acks], is_full), "mtu-blackhole")
+    assert "smaller segments were tried" in finding.explanation
+
+
+def test_loss_that_spares_no_size_is_no_mtu_black_hole(tmp_path: Path) -> None:
+    said = [*opened(), *too_large(small_behind=True)]
+    first = [one for one in said if one.seq == BODY and one.payload]
+    told = places(tmp_path, said, lambda one: one in first)
+    assert "mtu-blackhole" not in {cause for cause, confidence in verdicts(told) if confidence != "possible"}
+    assert ("packet-loss", "confirmed") in verdicts(told)
