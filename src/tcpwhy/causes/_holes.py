@@ -11,7 +11,7 @@ from tcpwhy.causes._lost import End, Wait
 from tcpwhy.causes._sizes import is_large
 from tcpwhy.causes._verdict import Open, exhibit
 from tcpwhy.connections.connection import SIDES, Connection, Segment
-from tcpwhy.connections.failure import Kind
+from tcpwhy.connections.kinds import SECOND_NS, Kind
 from tcpwhy.connections.link_loss import Rate, is_by_size
 from tcpwhy.connections.losses import Crossing, full_payload, holds, joined
 from tcpwhy.connections.packet import ACK, SYN, Side, other_side, seq_before, seq_distance
@@ -167,10 +167,22 @@ def silent_hole(connection: Connection, found: Sequence[Wait]) -> Open | None:
     if failure.kind not in (Kind.GAVE_UP, Kind.RESET, Kind.SILENT) or connection.is_server_host(connection.places[-1]):
         return None
     spoken = [one for one in connection.segments if one.length and not one.is_reset]
-    if spoken and spoken[-1].sender == "client" and any(one.sender == "server" for one in connection.segments):
+    if spoken and spoken[-1].sender == "client" and _waited_for_answer(connection, spoken[-1]):
         ask = capture_at(connection, "server", "whether it sent an answer in full-sized segments that never arrive")
         return Open("the answer may have been sent in full-sized segments, of which none came", (ask,))
     return None
+
+
+def _waited_for_answer(connection: Connection, last: Segment) -> bool:
+    """The server took the client's last message, as far as is seen, and had the time to answer.
+
+    A repeated message that is never acknowledged was not taken, or small ACKs do not come through either: the repetition draws one.
+    """
+    answers = [one for one in connection.segments if one.sender == "server" and not one.is_reset]
+    taken = last.retransmits is None or any(one.flags & ACK and not seq_before(one.ack, last.seq_end) for one in answers)
+    failure = connection.failure
+    first_ns = last.retransmits.aligned_ns if last.retransmits is not None else last.aligned_ns
+    return bool(answers) and taken and failure is not None and failure.at_ns - first_ns >= SECOND_NS
 
 
 def _gap(connection: Connection, side: Side, place: str) -> tuple[int, Segment] | None:

@@ -169,7 +169,8 @@ def _exhibits(connection: Connection, silence: Silence) -> tuple[Exhibit, ...]:
 
 def _open(connection: Connection, silence: Silence, bracket: Bracket, lacking: str) -> Open:
     lasted = silence.length_ns / SECOND_NS
-    survived = f", longer than any silence that was survived here ({bracket.survived_ns / SECOND_NS:.1f} s)" if bracket.survived_ns else ""
+    longest = bracket.survived_ns / SECOND_NS
+    survived = f", longer than any silence that was survived here ({longest:.1f} s)" if longest >= 1 else ""
     behind = other_side(silence.speaker)
     seen = connection.places
     ask = (

@@ -28,6 +28,7 @@ import itertools
 from collections.abc import Sequence
 
 from tcpwhy.causes._asking import capture_at, log_of
+from tcpwhy.causes._forgery import marks
 from tcpwhy.causes._resets import (
     SECOND_NS,
     before_at,
@@ -86,6 +87,9 @@ def _unseen_close(connection: Connection, because: str) -> Verdict:
     first = connection.resets[0] if connection.resets else None
     if first is None or first.sender != "server" or first.flags & ACK or closed_before(connection, first, "server") is not None:
         return RuledOut(because)
+    foreign = marks(connection, first)
+    if foreign:
+        return RuledOut(f"the server did not send the RST: {foreign[0]}", (exhibit(first, connection, "not the server's"),))
     place = first.first.vantage_point
     times = [seen_packet(one, place).time_ns for one in before_at(connection, place, first)]
     idle = max((later - earlier for earlier, later in itertools.pairwise(times)), default=0)
