@@ -249,7 +249,9 @@ def _excluded(connection: Connection, move: _Move) -> dict[str, str]:
 
 def _why_no_arp_conflict(connection: Connection, move: _Move) -> str:
     """Why it is no conflict of two hosts on one network, which only ARP or hardware addresses tell; empty where neither was captured."""
-    if connection.topology.arp_claims:
+    shown = [sighting.packet for one in connection.segments for sighting in one.sightings.values()]
+    # A listing without -e shows ARP's answers, and not from which hardware address an announcement came.
+    if connection.topology.arp_claims and not any(packet.is_listed and not packet.source_mac for packet in shown):
         return "no two hosts are seen to claim the address by ARP, although ARP was captured"
     at_home, at_stranger = (
         {came_from(one, place) for one in segments if one.sender == "client"} - {""}
