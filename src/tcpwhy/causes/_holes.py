@@ -84,7 +84,8 @@ def sender_alone(connection: Connection, found: Sequence[Wait]) -> Unfit | Open 
     """
     full = full_payload(connection)
     for wait in found:
-        sent, side = [one.segment for one in wait.attempts], wait.stall.side
+        side = wait.stall.side
+        sent = [one.segment for one in wait.attempts if one.segment.seq == wait.attempts[0].segment.seq]
         sizes = [min(one.length, full) for one in sent]
         tried = next((number for number in range(1, len(sizes)) if sizes[number] < sizes[number - 1]), len(sizes))
         stuck = [one for one in sent[:tried] if is_large(connection, one)]
@@ -94,7 +95,9 @@ def sender_alone(connection: Connection, found: Sequence[Wait]) -> Unfit | Open 
         if wait.stall.kind is not StallKind.LOSS or len(stuck) < REPEATS or through or any(_arrived(connection, one) for one in stuck):
             continue
         passed = _passed(connection, side, stuck[-1].aligned_ns)
-        largest = max((min(one.length, full) for one in passed), default=0)
+        # Tried anew with less, it passes: from then on offload cuts into packets of that size.
+        fitting = sizes[tried] if tried < len(sizes) else full
+        largest = max((min(one.length, fitting if one.aligned_ns > stuck[-1].aligned_ns else full) for one in passed), default=0)
         smallest = min(sizes[:tried])
         if largest >= smallest:
             continue

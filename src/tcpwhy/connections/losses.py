@@ -105,7 +105,8 @@ def _cross(connection: Connection, side: Side, near: str, far: str, behind: tupl
     full = full_payload(connection)
     unread = [_unread(connection.views[place]) for place in (near, far)]
     late = _late(connection, side, near, (far, *behind))
-    sent, largest = 0, -1
+    sent, largest, fitting = 0, -1, full
+    tried: Counter[int] = Counter()
     missing: list[Missing] = []
     passed: list[Segment] = []
     for segment in connection.segments:
@@ -121,11 +122,14 @@ def _cross(connection: Connection, side: Side, near: str, far: str, behind: tupl
         if gone:
             lost = max(1, -(-gone // full)) if segment.length else 1
             missing.append(Missing(segment, lost, min(segment.length, full), followed=False))
+            tried[segment.seq] += 1
             pieces = [one.packet.length for place in (far, *behind) for one in segment.covered.get(place, ())]
             largest = max([largest, *(min(piece, full) for piece in pieces)])
         else:
             passed.append(segment)
-            largest = max(largest, min(segment.length, full))
+            if tried[segment.seq] > 1 and 0 < segment.length < fitting:
+                fitting = segment.length  # Tried anew with less, it passes: from now on offload cuts into packets of that size.
+            largest = max(largest, min(segment.length, fitting))
     last_ns = max((one.aligned_ns for one in passed), default=0)
     missing = [dataclasses.replace(one, followed=one.segment.aligned_ns < last_ns) for one in missing]
     doubt = _doubt(connection, side, near, far) or _delivered(connection, side, missing, (far, *behind))
