@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import time
 from pathlib import Path
@@ -245,3 +246,27 @@ def test_a_storm_of_lines_and_failures_is_tied_in_time(tmp_path: Path) -> None:
         assert time.process_time() - began < 15
     assert len(tied) == 3000
     assert sum(bool(line.connections) for line in tied) == 1500
+
+
+def test_a_line_is_no_other_host_s_connection(tmp_path: Path) -> None:
+    folder = case(tmp_path, exchange(C, S), f"{at(0.005)} http: proxy error: {BROKEN}\n{at(30)} dial tcp {S}: i/o timeout\n")
+    strangers = [*was_reset("10.7.7.7:41000", isn=9_000_000), Tcp(100, "10.7.7.7:40009", S, "S", 5, ip_id=1)]
+    arrived = [dataclasses.replace(one, at_ms=one.at_ms + (0.2 if one.source == C else -0.2)) for one in exchange(C, S)]
+    write_pcap(folder / "server/a.pcap", sorted([*arrived, *strangers], key=lambda one: one.at_ms))
+    told = report(folder)
+    assert log_texts(told) == set()
+    assert sum("no failed connection in the captures fits" in one.symptom for one in told.unexplained) == 2
+    assert told.totals.failed == 1
+
+
+def test_a_client_that_went_away_and_had_its_answer_is_no_failure(tmp_path: Path) -> None:
+    """Of HAProxy with the client's port, and of nginx with its address alone."""
+    moment = BEGIN.strftime("%d/%b/%Y:%H:%M:%S")
+    lines = (
+        f'{C} [{moment}.000] f b/s1 0/0/0/1/7 200 9 - - CD-- 1/1/0/0/0 0/0 "GET / HTTP/1.1"\n'
+        f'10.0.0.9 - - [{moment} +0000] "GET / HTTP/1.1" 499 0 "-" "curl"\n'
+        f'10.8.8.8 - - [{moment} +0000] "GET / HTTP/1.1" 499 0 "-" "curl"\n'
+    )
+    told = report(case(tmp_path, exchange(C, S), lines))
+    assert (told.totals.failed, told.findings) == (0, ())
+    assert [one.symptom.split(":")[1] for one in told.unexplained] == ["3"]

@@ -21,6 +21,7 @@ from tcpwhy.diagnosis.finding import Finding, Report, Totals, Unexplained
 from tcpwhy.diagnosis.judging import Judged, examine, judge
 from tcpwhy.diagnosis.ladder import Ladder
 from tcpwhy.diagnosis.logs import MOST_LINES, Align, Tied, is_unexplained, log_evidence, set_told, tie, untied
+from tcpwhy.diagnosis.narrowing import is_seen
 from tcpwhy.diagnosis.places import report_places
 from tcpwhy.diagnosis.predicting import foretell
 from tcpwhy.diagnosis.reported import mark, tie_reports, unexpected_answers
@@ -78,7 +79,7 @@ def diagnose(case: Case, narrowed: Narrowed) -> Diagnosis:
     if narrowed.whole:
         # Other logs' lines speak of connections that given logs left unexamined.
         spoken = [line for line in tied if not given_logs or line.event.source.file in given_logs or not scope.note]
-        open_ends += [untied(line) for line in spoken if is_unexplained(line)]
+        open_ends += [untied(line) for line in spoken if is_unexplained(line) and not _did_well(line, assembly)]
     places, notes, incomplete = report_places(case, assembly)
     notes += [scope.note] if scope.note else []
     failing = sum(event.failing for event in events)
@@ -95,6 +96,13 @@ def diagnose(case: Case, narrowed: Narrowed) -> Diagnosis:
         incomplete=incomplete,
     )
     return Diagnosis(report, ladders, tuple(judged))
+
+
+def _did_well(line: Tied, assembly: Assembly | None) -> bool:
+    """A client that went away, which the captures hold: had it left something unanswered, its connection would have failed."""
+    event = line.event
+    gone = event.kind == "canceled" and event.about == "client" and event.client is not None and event.time_ns is not None
+    return gone and assembly is not None and is_seen(assembly, event)
 
 
 def _aligner(assembly: Assembly | None) -> Align:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import bisect
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, TypeVar
 
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.kinds import Kind
 from tcpwhy.connections.packet import Endpoint, Side
 from tcpwhy.connections.told import Told, request_open_at, waits_for_handshake
 from tcpwhy.diagnosis.finding import Evidence, Unexplained
+from tcpwhy.diagnosis.log_book import Book, How, end_ns
 from tcpwhy.diagnosis.telling import iso
 from tcpwhy.tables.logs._event import LogEvent
 
@@ -51,9 +51,6 @@ MOST_CANDIDATES = 200
 """Connections that a line is compared with."""
 
 Align = Callable[[str, int], int | None]
-
-How = Literal["ports", "port", "address", "time"]
-"""What ties a line: both ends with their ports; one end's own port; the server's or the client's address; the place and the time alone."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,7 +92,7 @@ def tie(events: Iterable[LogEvent], connections: Iterable[Connection], align: Al
     A line that names both ends is tied to the connection with these. One that names less is tied to failed connections that all it says
     fits, or, a timeout, to one that waited when it was written. None is forced: a line that fits none is tied to none.
     """
-    book = _Book(connections)
+    book = Book(connections)
     tied = []
     failing = [event for event in events if event.failing][:MOST_LINES]
     zones = _settled_zones(failing, book, align)
@@ -106,7 +103,7 @@ def tie(events: Iterable[LogEvent], connections: Iterable[Connection], align: Al
     return tied
 
 
-def _tied(event: LogEvent, book: _Book, align: Align) -> Tied:
+def _tied(event: LogEvent, book: Book, align: Align) -> Tied:
     time_ns = None if event.time_ns is None else (align(event.source.vantage_point, event.time_ns) or event.time_ns)
     moment = _Moment(time_ns, None if time_ns is not None else event.naive_time_ns, event.time_precision_ns)
     how, candidates = book.candidates(event)
@@ -118,11 +115,11 @@ def _near(candidates: Sequence[Connection], moment: _Moment) -> Sequence[Connect
     if len(candidates) <= MOST_CANDIDATES or moment.at_ns is None:
         return candidates[:MOST_CANDIDATES]
     # Lists of a book are in the order of their ends.
-    at = bisect.bisect_left(candidates, moment.at_ns, key=_end_ns)
+    at = bisect.bisect_left(candidates, moment.at_ns, key=end_ns)
     return candidates[max(0, at - MOST_CANDIDATES // 2) : at + MOST_CANDIDATES // 2]
 
 
-def _settled_zones(events: Sequence[LogEvent], book: _Book, align: Align) -> dict[str, int]:
+def _settled_zones(events: Sequence[LogEvent], book: Book, align: Align) -> dict[str, int]:
     """By log that names no zone: the only one, nanoseconds east, in which its lines fit failed connections, if enough of them do."""
     of_file: dict[str, list[LogEvent]] = {}
     for event in events:
@@ -141,86 +138,41 @@ def _settled_zones(events: Sequence[LogEvent], book: _Book, align: Align) -> dic
     return settled
 
 
-def named_end(event: LogEvent) -> tuple[Side, Endpoint] | None:
-    """The one end that a line names, and whose it is: towards its client a program is the server, else the client."""
-    towards_client = event.about == "client"
-    if event.local:
-        return "server" if towards_client else "client", Endpoint.parse(event.local)
-    if event.remote:
-        return "client" if towards_client else "server", Endpoint.parse(event.remote)
-    return None
-
-
-class _Book:
-    """Connections by all that a line can name of them."""
-
-    def __init__(self, connections: Iterable[Connection]) -> None:
-        self._by_ends: dict[frozenset[Endpoint], list[Connection]] = {}
-        self._by_ports: dict[frozenset[int], list[Connection]] = {}
-        self._by_client: dict[Endpoint, list[Connection]] = {}
-        self._by_server: dict[Endpoint, list[Connection]] = {}
-        self._by_client_ip: dict[tuple[str, str], list[Connection]] = {}
-        self._from_place: dict[str, list[Connection]] = {}
-        for connection in sorted(connections, key=_end_ns):
-            for place, view in connection.views.items():
-                at_client, at_server = connection.is_client_host(place), connection.is_server_host(place)
-                if at_client is not False and not at_server:
-                    _enter(self._from_place, place, connection)
-                for client, server in ((view.client, view.server), *view.translated):
-                    _enter(self._by_ends, frozenset((client, server)), connection)
-                    _enter(self._by_ports, frozenset((client.port, server.port)), connection)
-                    _enter(self._by_client, client, connection)
-                    _enter(self._by_server, server, connection)
-                    if at_client is not True:
-                        _enter(self._by_client_ip, (place, client.ip), connection)
-
-    def candidates(self, event: LogEvent) -> tuple[How, list[Connection]]:
-        """By the most that the line names."""
-        pairs = [*([(event.local, event.remote)] if event.local and event.remote else []), *event.also]
-        if pairs:
-            found: list[Connection] = []
-            for local, remote in pairs:
-                ends = frozenset((Endpoint.parse(local), Endpoint.parse(remote)))
-                found += [one for one in self._by_ends.get(ends, []) if one not in found]
-            return "ports", found
-        own_port, other_port = event.ports
-        if own_port is not None and other_port is not None:
-            return "port", self._by_ports.get(frozenset((own_port, other_port)), [])
-        named = named_end(event)
-        if named is not None:
-            side, end = named
-            known = self._by_client if side == "client" else self._by_server
-            return "port" if event.local or side == "client" else "address", known.get(end, [])
-        place = event.source.vantage_point
-        if event.about == "client" and event.client:
-            return "address", self._by_client_ip.get((place, event.client), [])
-        return "time", self._from_place.get(place, []) if event.about == "upstream" else []
-
-
-_Key = TypeVar("_Key")
-
-
-def _enter(book: dict[_Key, list[Connection]], key: _Key, connection: Connection) -> None:
-    listed = book.setdefault(key, [])
-    if not listed or listed[-1] is not connection:
-        listed.append(connection)
-
-
 def _fitting(candidates: Sequence[Connection], how: How, event: LogEvent, moment: _Moment) -> list[Connection]:
     by_ports = how in ("ports", "port")
     if not by_ports and moment.at_ns is None:
         # Without ports only time and content tell connections apart.
         candidates = [one for one in candidates if event.asked and _asks(one, event.asked)]
-    fitting = [one for one in candidates if _in_time(one, event, moment) and (how == "ports" or _same_kind(one, event))]
-    failed = [one for one in fitting if one.failure is not None]
+    if how != "ports":
+        candidates = [one for one in candidates if _may_have_written(one, event)]
+    in_time = [one for one in candidates if _in_time(one, event, moment)]
+    failed = [one for one in in_time if one.failure is not None and (how == "ports" or _same_kind(one, event))]
     if not failed:
-        waiting = [one for one in candidates if one.failure is None and _waits(one, event, moment)]
-        failed = waiting or (fitting if how == "ports" else [])
+        failed = [one for one in candidates if one.failure is None and _waits(one, event, moment)]
+    if not failed and by_ports:
+        failed = [one for one in in_time if one.failure is None]  # it did well, whatever the line says
     if event.asked and len(failed) > 1:
         failed = [one for one in failed if _asks(one, event.asked)] or failed
     if len(failed) > 1:
         failed = _at_once(failed, event, moment) or failed
     return _nearest(failed, moment.at_ns) if by_ports else failed
+
+
+def _may_have_written(connection: Connection, event: LogEvent) -> bool:
+    """The host that wrote the line can be the end that the line makes it: the client towards an upstream server, else the server.
+
+    A place that saw other connections to the server would have seen this one too.
+    """
+    place, topology = event.source.vantage_point, connection.topology
+    if place in connection.views:
+        at_client = connection.is_client_host(place)
+        return at_client is not False if event.about == "upstream" else event.about is None or at_client is not True
+    if any((place, view.server.ip, view.server.port) in topology.by_server for view in connection.views.values()):
+        return False
+    own = topology.addresses.get(place, frozenset())
+    if not own or event.about is None:
+        return True
+    return any((view.client if event.about == "upstream" else view.server).ip in own for view in connection.views.values())
 
 
 def _at_once(connections: Sequence[Connection], event: LogEvent, moment: _Moment) -> list[Connection]:
@@ -232,30 +184,24 @@ def _at_once(connections: Sequence[Connection], event: LogEvent, moment: _Moment
         return []
     early_ns, late_ns = moment.at_ns - AT_ONCE_NS, moment.at_ns + moment.precision_ns + AT_ONCE_NS
     place = event.source.vantage_point
-    return [one for one in connections if place in one.views and early_ns <= _end_ns(one) <= late_ns]
+    return [one for one in connections if place in one.views and early_ns <= end_ns(one) <= late_ns]
 
 
 def _nearest(connections: list[Connection], time_ns: int | None) -> list[Connection]:
     """Of several attempts with the same ends, the one that ended nearest to the line; all of them where its time is not known."""
     if len(connections) < 2 or time_ns is None:
         return connections
-    return [min(connections, key=lambda one: abs(_end_ns(one) - time_ns))]
-
-
-def _end_ns(connection: Connection) -> int:
-    if connection.failure is not None:
-        return connection.failure.at_ns
-    return max(connection.segments[-1].aligned_ns, connection.segments[0].aligned_ns) if connection.segments else connection.last_ns
+    return [min(connections, key=lambda one: abs(end_ns(one) - time_ns))]
 
 
 def _in_time(connection: Connection, event: LogEvent, moment: _Moment) -> bool:
     if not connection.segments:
         return moment.at_ns is None
-    end_ns = _end_ns(connection)
+    ended_ns = end_ns(connection)
     start_ns = connection.segments[0].aligned_ns
     late_ns = LONGEST_TIMEOUT_NS if event.kind in TIMEOUTS else AFTER_NS
-    early_ns = start_ns if event.kind in TIMEOUTS or connection.failure is None else end_ns
-    return moment.within(early_ns - BEFORE_NS, max(end_ns, start_ns) + late_ns)
+    early_ns = start_ns if event.kind in TIMEOUTS or connection.failure is None else ended_ns
+    return moment.within(early_ns - BEFORE_NS, max(ended_ns, start_ns) + late_ns)
 
 
 def _waits(connection: Connection, event: LogEvent, moment: _Moment) -> bool:

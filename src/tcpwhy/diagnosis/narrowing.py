@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tcpwhy.connections.packet import Endpoint
-from tcpwhy.diagnosis.logs import AFTER_NS, BEFORE_NS, LONGEST_TIMEOUT_NS, TIMEOUTS, named_end
+from tcpwhy.diagnosis.log_book import named_end
+from tcpwhy.diagnosis.logs import AFTER_NS, BEFORE_NS, LONGEST_TIMEOUT_NS, TIMEOUTS
 from tcpwhy.tables.flows import query
 from tcpwhy.tables.logs._event import LogEvent
 
@@ -44,10 +45,21 @@ class _Wanted:
 
 
 def named_by(assembly: Assembly, events: Iterable[LogEvent]) -> list[int]:
-    """The connections of which a failing line names both ends with their ports, at any time."""
-    pairs = {pair for event in events if event.failing for pair in _pairs(event)}
-    wanted = [_between(*pair) for pair in pairs] + [_between(server, client) for client, server in pairs]
+    """The connections of which a failing line names both ends with their ports, or the client's, at any time."""
+    wanted: set[_Wanted] = set()
+    for event in events:
+        if event.failing:
+            pairs = _pairs(event)
+            wanted.update(_between(*ends) for pair in pairs for ends in (pair, pair[::-1]))
+            named = named_end(event)
+            if not pairs and named is not None and named[0] == "client":
+                wanted.add(_Wanted(client_ip=named[1].ip, client_port=named[1].port))
     return sorted(_numbers(assembly, wanted))[:MOST_NAMED]
+
+
+def is_seen(assembly: Assembly, event: LogEvent) -> bool:
+    """Some connection in the captures is one that this failing line can speak of."""
+    return bool(connections_of(assembly, (event,)))
 
 
 def connections_of(assembly: Assembly, events: Iterable[LogEvent], only: str = "true") -> set[int]:
