@@ -1,4 +1,4 @@
-"""Both test suites run, and one plain summary goes out; exit status 0 only where every test of both passed.
+"""All test suites run, and one plain summary goes out; exit status 0 only where every test of each passed.
 
 A suite without a single test counts as failed: an empty run proves nothing.
 """
@@ -22,6 +22,12 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).parent.parent
 SESSION = f"{os.getpid()} {time.time_ns()}"  # of all processes that this run starts
 CARGO = ("cargo", "test", "--locked", "--manifest-path", "rust/Cargo.toml")
+WORKERS = max(2, min(8, os.cpu_count() or 1))
+"""Processes of pytest: some of the tests wait most of their time."""
+
+BESIDE = ("-m", "not alone", "-n", str(WORKERS), "--dist", "loadscope", "--no-loadscope-reorder")
+ALONE = ("-m", "alone")
+
 CARGO_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored;", re.MULTILINE)
 
 
@@ -96,7 +102,7 @@ def rust_tests_beside() -> Iterator[RustTests]:
             process.wait()
 
 
-def run_python_tests(arguments: list[str], environment: Mapping[str, str]) -> Suite:
+def run_python_tests(arguments: list[str], environment: Mapping[str, str], name: str = "pytest") -> Suite:
     """Run pytest with these further arguments, and count from its JUnit report."""
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tcpwhy-test-") as folder:
@@ -104,7 +110,7 @@ def run_python_tests(arguments: list[str], environment: Mapping[str, str]) -> Su
         command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *arguments]
         print("--- pytest " + " ".join(arguments), flush=True)
         status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
-        suite = Suite("pytest", status, time.monotonic() - begun)
+        suite = Suite(name, status, time.monotonic() - begun)
         if report.exists():
             count(ElementTree.parse(report).getroot(), suite)
     return suite
@@ -128,7 +134,7 @@ def summary(suites: list[Suite]) -> str:
     rows = ["", "summary"]
     for suite in suites:
         rows.append(
-            f"  {suite.name:<12}{suite.passed:>6} passed {suite.failed:>5} failed {suite.skipped:>5} skipped {suite.seconds:>7.0f} s"
+            f"  {suite.name:<14}{suite.passed:>6} passed {suite.failed:>5} failed {suite.skipped:>5} skipped {suite.seconds:>7.0f} s"
         )
         rows.extend(f"    skipped: {reason}" for reason in suite.reasons)
         if suite.status != 0 and suite.failed == 0:
@@ -140,18 +146,22 @@ def summary(suites: list[Suite]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run both suites, whatever the other does; a whole run has the lab's cases made ahead, and keeps them where it failed."""
+    """Run all suites, whatever the others do; a whole run has the lab's cases made ahead, and keeps them where it failed.
+
+    With arguments pytest runs once, in one process: they may name a single test.
+    """
     if arguments:
         with rust_tests_beside() as rust:
-            python = run_python_tests(arguments, os.environ)
-            suites = [rust.finish(), python]
+            alone = run_python_tests(arguments, os.environ)
+            suites = [rust.finish(), alone]
     else:
         named = os.environ.get("TCPWHY_LAB_DIR")
         folder = Path(named or tempfile.mkdtemp(prefix="tcpwhy-lab-cases-"))
         folder.mkdir(parents=True, exist_ok=True)
         with lab_cases_ahead(folder), rust_tests_beside() as rust:
-            python = run_python_tests([], lab_environment(folder))
-            suites = [rust.finish(), python]
+            python = [run_python_tests(list(BESIDE), lab_environment(folder))]
+            python += [run_python_tests(list(ALONE), lab_environment(folder), "pytest, alone")]
+            suites = [rust.finish(), *python]
         if not named and all(suite.succeeded for suite in suites):
             shutil.rmtree(folder)
         elif not named:

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -86,6 +87,7 @@ def _can_be_made(name: str) -> bool:
     return True
 
 
+@cache
 def comes_late(name: str) -> bool:
     """Whether a scenario's case is among the last to be made: those in User Mode Linux are."""
     return _can_be_made(name) and lab.choose(lab.by_name(name).needs) == "uml"

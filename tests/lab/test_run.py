@@ -17,6 +17,7 @@ from tcpwhy import lab
 from tcpwhy.cli.lab import command
 from tcpwhy.evidence.state import STATE_FILES
 from tcpwhy.lab.options import Options, with_words
+from tcpwhy.lab.run import spread
 
 pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
@@ -160,6 +161,18 @@ def test_list_names_every_scenario_and_where_it_runs() -> None:
     rows = json.loads(invoke("list", "--json").output)
     assert [row["name"] for row in rows] == list(lab.catalogue())
     assert all(row["runs_in"] in ("namespaces", "uml") or row["runs_in"].startswith("cannot run: ") for row in rows)
+
+
+def test_worlds_that_boot_a_kernel_are_spread_among_the_others() -> None:
+    def batches(names: str) -> list[list[str]]:
+        return [[name] for name in names]
+
+    def in_turn(booted: str, others: str) -> str:
+        return "".join(name for (name,) in spread(batches(booted), batches(others)))
+
+    assert in_turn("ABC", "123456789") == "A12B34C56789"
+    assert in_turn("ABC", "12") == "ABC12"
+    assert in_turn("", "12") == "12"
 
 
 def test_options_survive_being_written_as_words() -> None:

@@ -14,7 +14,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from . import runners
 from .keep import settle
@@ -26,8 +28,10 @@ from .view import CaseView
 
 ATTEMPTS = 5
 SECONDS_A_RUN = {"namespaces": 90, "uml": 240}  # until a world is given up; User Mode Linux is slow on a busy machine
-AT_ONCE = max(3, min(8, 2 * (os.cpu_count() or 1) + 1))  # worlds at the same time: they mostly wait
+AT_ONCE = max(3, min(8, 4 * (os.cpu_count() or 1)))  # worlds at the same time: they mostly wait
 A_BOOT = 4  # runs in one boot of User Mode Linux
+
+T = TypeVar("T")
 
 
 class RunFailed(RuntimeError):
@@ -102,8 +106,10 @@ def run_scenarios(
             job.folder = work / str(number)
             job.folder.mkdir()
         booted = [job for job in jobs if job.runner == "uml"]
-        batches = [booted[first : first + A_BOOT] for first in range(0, len(booted), A_BOOT)]  # first, for they take longest
-        batches += [[job] for job in jobs if job.runner == "namespaces"]
+        batches = spread(
+            [booted[first : first + A_BOOT] for first in range(0, len(booted), A_BOOT)],
+            [[job] for job in jobs if job.runner == "namespaces"],
+        )
         pool = ThreadPoolExecutor(1 if keep else AT_ONCE)
         undo.callback(pool.shutdown, cancel_futures=True)
         worlds = _Worlds()
@@ -119,6 +125,17 @@ def run_scenarios(
     if failures:
         raise RunFailed("; ".join(failures), list(done.values()))
     return [done[job.name] for job in jobs]
+
+
+def spread(booted: list[list[T]], others: list[list[T]]) -> list[list[T]]:
+    """All batches, those that boot a kernel spread over the first two thirds of the others.
+
+    They are the longest and want most of a processor: all at once they would slow each other down, and the last would be waited for.
+    """
+    share = len(others) * 2 // 3 // len(booted) if booted else 0
+    rest = iter(others)
+    order = [batch for long in booted for batch in (long, *islice(rest, share))]
+    return [*order, *rest]
 
 
 def _plan(scenario: Scenario, variants: Mapping[str, str], seed: int, runner: str) -> _Job:
