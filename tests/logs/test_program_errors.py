@@ -114,6 +114,13 @@ def test_python(line: str, expected: Seen | None) -> None:
     assert seen(python.parse(line)) == expected
 
 
+def test_a_timeout_of_which_nothing_is_said_is_no_failure_of_a_connection() -> None:
+    for line, failing in (("asyncio.exceptions.TimeoutError", False), ("TimeoutError: ", False), ("TimeoutError: timed out", True)):
+        told = python.parse(line)
+        assert told is not None
+        assert told.failing is failing
+
+
 def test_a_chain_of_python_exceptions_is_one_failure_with_the_time_of_its_message(tmp_path: Path) -> None:
     quoted = '  File "x.py", line 1, in f\n    sock.connect(sa)\n'
     between = "\nDuring handling of the above exception, another exception occurred:\n\nTraceback (most recent call last):\n"

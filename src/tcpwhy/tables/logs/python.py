@@ -52,6 +52,7 @@ _RAISED = re.compile(
     r"(?:^|[\s:(])(?:[A-Za-z_]\w{0,60}\.){0,8}(?:[A-Z]\w{0,60}(?:Error|Timeout|Exception)|RemoteDisconnected|IncompleteRead)\b(?:[:(]|$)",
     re.ASCII,
 )
+_BARE = re.compile(r"(?:^|[\s.])TimeoutError(?:: ?)?$", re.ASCII)
 _POOL = re.compile(r"HTTPS?ConnectionPool\(host='([^']{1,255})', port=(\d{1,5})\)", re.ASCII)
 _URL = re.compile(r"with url: (\S{1,2000}?)(?: \(Caused by|$)", re.ASCII)
 _TO = re.compile(
@@ -76,7 +77,7 @@ def parse(line: str) -> ParsedLine | None:
         remote = endpoint(_joined(host, port)) if host else None
     return ParsedLine(
         kind=kind,
-        failing=True,
+        failing=not _BARE.search(text),  # without a word it may have been a lock or a task that was waited for
         message=line,
         remote=remote,
         about="upstream" if remote or pool or _speaks_as_client(text) else None,
