@@ -270,3 +270,36 @@ def test_a_client_that_went_away_and_had_its_answer_is_no_failure(tmp_path: Path
     told = report(case(tmp_path, exchange(C, S), lines))
     assert (told.totals.failed, told.findings) == (0, ())
     assert [one.symptom.split(":")[1] for one in told.unexplained] == ["3"]
+
+
+DAY = BEGIN.strftime("%d/%b/%Y:%H:%M:%S")
+HAPROXY = f"10.9.9.9:3300 [{DAY}.000] f b/s1 0/0/0/-1/4 502 9 - - SH-- 1/1/0/0/0 0/0"
+ISTIO = (
+    f'[{BEGIN:%Y-%m-%dT%H:%M:%S}.000Z] "GET / HTTP/1.1" 503 UC upstream_reset_before_response_started{{connection_termination}} - "-" 0 9 4'
+    ' - "-" "agent" "id" "app" "10.0.0.1:80" outbound|80||app LOCAL 10.96.0.1:80 10.9.9.9:3300 - default'
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "note"),
+    [
+        (f"{HAPROXY} {C} {S}", ""),
+        (f'{HAPROXY} "GET / HTTP/1.1"', "no address printed: tied by time and what it says"),
+        (HAPROXY.replace("SH--", "SC--"), None),
+        (HAPROXY.replace("SH--", "sC--"), None),
+        (
+            f'10.9.9.9 - - [{DAY} +0000] "GET / HTTP/1.1" 502 9 "-" "c" uaddr="{S}" uct="0.001" uht="-"',
+            "no port printed: tied by time and address",
+        ),
+        (f'10.9.9.9 - - [{DAY} +0000] "GET / HTTP/1.1" 502 9 "-" "c" uaddr="10.0.0.2:80" uct="0.001" uht="-"', None),
+        (ISTIO.replace("LOCAL", C), ""),
+        (ISTIO.replace("LOCAL", "-"), "no port printed: tied by time and address"),
+        (ISTIO.replace("LOCAL", "10.0.0.9:40001"), None),
+    ],
+)
+def test_lines_of_proxies_are_tied_to_the_upstream_connection(tmp_path: Path, line: str, note: str | None) -> None:
+    told = report(case(tmp_path, was_reset(), f"{line}\n"))
+    assert told.totals.failed == 1
+    expected = set() if note is None else {line + (f" ({note})" if note else "")}
+    assert log_texts(told) == expected
+    assert any("app.log:1" in one.symptom for one in told.unexplained) == (note is None)
