@@ -184,13 +184,13 @@ def test_what_a_capture_that_began_late_lacks_is_not_lost(tmp_path: Path) -> Non
 # --- mtu-blackhole
 
 
-def too_large(*, small_behind: bool, at_ms: float = 1_010) -> list[Tcp]:
-    """Three full segments and a small one; the first is repeated, the small one passes."""
-    flight = [client(at_ms, BODY + FULL * number, b"x" * FULL, number=number) for number in range(3)]
+def too_large(*, small_behind: bool, at_ms: float = 1_010, count: int = 3) -> list[Tcp]:
+    """Full segments and a small one; the first is repeated, the small one passes."""
+    flight = [client(at_ms, BODY + FULL * number, b"x" * FULL, number=number) for number in range(count)]
     again = [client(at_ms + later, BODY, b"x" * FULL, number=number + 5) for number, later in enumerate(REPEATS)]
     if not small_behind:
         return [*flight, *again]
-    tail = BODY + 3 * FULL
+    tail = BODY + count * FULL
     return [*flight, client(at_ms + 1, tail, b"y" * 90, "PA"), server(at_ms + 2, BODY, sack=((tail, tail + 90),)), *again]
 
 
@@ -220,8 +220,14 @@ def test_an_icmp_error_that_the_sender_never_sees_names_the_size_and_the_tunnel(
 
 
 def test_the_sender_alone_tells_it_by_what_is_acknowledged_behind_the_hole(tmp_path: Path) -> None:
-    told = alone(tmp_path, [*opened(), *too_large(small_behind=True)])
+    told = alone(tmp_path, [*opened(), *too_large(small_behind=True, count=10)])
     assert verdicts(told) == {("mtu-blackhole", "likely")}
+
+
+def test_the_sender_alone_does_not_take_a_few_lost_segments_for_their_size(tmp_path: Path) -> None:
+    told = verdicts(alone(tmp_path, [*opened(), *too_large(small_behind=True)]))
+    assert told >= {("mtu-blackhole", "possible"), ("packet-loss", "possible")}
+    assert all(confidence == "possible" for _, confidence in told)
 
 
 def test_the_sender_alone_without_any_small_segment_behind_is_withheld(tmp_path: Path) -> None:

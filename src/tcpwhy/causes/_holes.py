@@ -20,6 +20,12 @@ from tcpwhy.connections.stalls import StallKind
 REPEATS = 3
 """So many times the same bytes must be sent and lost before their size is blamed: once or twice is chance."""
 
+LEAST_LOST = 6
+"""Large packets lost, and none passed, from which one place alone takes it for the size …"""
+
+BY_CHANCE = 0.005
+"""… if the best chance for a link that spares no size is smaller than this."""
+
 RIGHT_BEFORE_NS = 1_000_000_000
 """What passed so shortly before the first loss shows that the way was open."""
 
@@ -101,7 +107,11 @@ def sender_alone(connection: Connection, found: Sequence[Wait]) -> Unfit | Open 
         smallest = min(sizes[:tried])
         if largest >= smallest:
             continue
-        if any(one.aligned_ns > stuck[0].aligned_ns for one in passed):
+        lost = [one for one in connection.segments if one.sender == side and one.length and one.aligned_ns <= stuck[-1].aligned_ns]
+        came = {id(one) for one in passed}
+        lost = [one for one in lost if id(one) not in came]
+        behind = any(one.aligned_ns > stuck[0].aligned_ns for one in passed)
+        if behind and min(min(one.length, full) for one in lost) > largest and not _is_chance(len(lost), len(passed)):
             return Unfit(side, wait, tuple(stuck), smallest, largest, small_before=True, small_after=True, crossing=None)
         shown = tuple(exhibit(one, connection, "repeated, never acknowledged") for one in stuck[:2])
         decides = "whether only small segments arrive there"
@@ -109,6 +119,13 @@ def sender_alone(connection: Connection, found: Sequence[Wait]) -> Unfit | Open 
             f"only full-sized segments, of {smallest} bytes, are repeated", (capture_at(connection, other_side(side), decides),), shown
         )
     return None
+
+
+def _is_chance(lost: int, passed: int) -> bool:
+    """True where a link that loses any size as often as it did here would now and then lose just the large ones."""
+    share = lost / (lost + passed)
+    likelihood = share**lost * (1 - share) ** passed
+    return lost < LEAST_LOST or likelihood >= BY_CHANCE
 
 
 def _passed(connection: Connection, side: Side, last_ns: int) -> list[Segment]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.failure import Kind
-from tcpwhy.connections.losses import Crossing, crossings
+from tcpwhy.connections.losses import Crossing, crossings, joined
 from tcpwhy.connections.packet import ACK, Side, other_side
 from tcpwhy.connections.stalls import Stall, StallKind, stalls
 
@@ -83,6 +83,8 @@ def waits(connection: Connection) -> tuple[Wait, ...]:
 
 def _attempts(connection: Connection, stall: Stall) -> tuple[Attempt, ...]:
     sent = [one for one in stall.segments if one.sender == stall.side and (one.length or one.opens or one.is_syn_ack)]
+    # Pieces from behind its beginning, which a larger record held too, are repeated for their own sake.
+    sent = [one for one in sent if one.seq == sent[0].seq]
     ends = [one.aligned_ns for one in sent[1:]] + [max(stall.end_ns, sent[-1].aligned_ns + ANSWER_NS)] if sent else []
     return tuple(_attempt(connection, stall.side, one, until) for one, until in zip(sent, ends, strict=True))
 
@@ -108,15 +110,13 @@ def waited_in_vain(connection: Connection, found: Sequence[Wait]) -> bool:
     failure = connection.failure
     if failure is None or not found:
         return False
-    if failure.kind in (Kind.STALLED, Kind.SILENT, Kind.LOSSY):
-        return True
-    if failure.kind is not Kind.GAVE_UP or not failure.segments:
+    if failure.kind not in (Kind.GAVE_UP, Kind.STALLED, Kind.SILENT) or not failure.segments:
         # Whoever reset it still waited, or had given up before what he waited for came.
         waiting = [one.stall for one in found if not one.stall.ended or one.stall.end_ns >= failure.at_ns]
         return any(failure.at_ns - stall.start_ns >= WAITED_NS for stall in waiting)
     began_ns = failure.segments[0].aligned_ns
-    waited = [
-        (failure.at_ns if not one.stall.ended else min(one.stall.end_ns, failure.at_ns)) - max(one.stall.start_ns, began_ns)
-        for one in found
-    ]
-    return max(waited) >= WAITED_NS and max(waited) >= PART * (failure.at_ns - began_ns)
+    spans = [(one.stall.start_ns, failure.at_ns if not one.stall.ended else one.stall.end_ns) for one in found]
+    spans = [(max(begin, began_ns), min(end, failure.at_ns)) for begin, end in spans]
+    waited_ns = sum(end - begin for begin, end in joined(span for span in spans if span[0] < span[1]))
+    least_ns = WAITED_NS if failure.kind is Kind.GAVE_UP else 0
+    return waited_ns >= max(least_ns, PART * (failure.at_ns - began_ns))

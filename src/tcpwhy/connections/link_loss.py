@@ -22,6 +22,12 @@ LOSSY_PACKETS = 500
 BY_CHANCE = 1e-4
 """What is less likely than this is not taken for chance."""
 
+WORST_SHARE = 0.9
+"""What a lossy link may lose for a while."""
+
+DILUTED = 3
+"""By so much a link may lose more than over the whole time, while it loses."""
+
 EDGE_NS = 10_000_000
 """By so much a flow may begin before another capture did: packets are on their way, and clocks are known only so well."""
 
@@ -188,5 +194,19 @@ def is_proven_lost(connection: Connection, crossing: Crossing) -> bool:
 
 
 def is_by_size(crossing: Crossing, rate: Rate) -> bool:
-    """True where only the larger packets are lost, and a link with this rate would hardly ever lose just these by chance."""
-    return crossing.spares_small and rate.share ** len(crossing.missing) < BY_CHANCE
+    """True where only the larger packets are lost, and a link with this rate would hardly ever lose just these by chance.
+
+    A link that loses many at some time loses fewer over the whole time.
+    """
+    share = WORST_SHARE if rate.is_lossy else min(WORST_SHARE, DILUTED * rate.share)
+    return crossing.spares_small and share ** len(crossing.missing) < BY_CHANCE
+
+
+def without_sizes(link: LinkLoss, connections: Iterable[Connection]) -> LinkLoss:
+    """A link that is not lossy, less what these connections may have lost there by its size."""
+    by_size: dict[Side, int] = {"client": 0, "server": 0}
+    for connection in connections:
+        for crossing in crossings(connection):
+            if link.crossed_by(crossing) and crossing.spares_small:
+                by_size[crossing.side] += crossing.lost
+    return _with_lost(link, {side: max(0, rate.lost - by_size[side]) for side, rate in link.rates.items()})

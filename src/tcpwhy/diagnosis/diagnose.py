@@ -11,7 +11,7 @@ from tcpwhy.causes import ALL_IDS, CauseFile, catalogue
 from tcpwhy.connections.assembly import Assembly
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import SLOW_NS, Kind, find_failure
-from tcpwhy.connections.link_loss import verified
+from tcpwhy.connections.link_loss import verified, without_sizes
 from tcpwhy.connections.told import failure_by_log
 from tcpwhy.connections.traffic import Traffic
 from tcpwhy.connections.triage import want, with_other_attempts
@@ -148,7 +148,7 @@ def judge_connections(case: Case, assembly: Assembly, numbers: Sequence[int], sl
 
 def tell_failures(case: Case, assembly: Assembly, built: Sequence[Connection], slow_ns: int = SLOW_NS) -> list[Tied]:
     """Gives connections what they are judged by: hosts, the other traffic, failures, and the logs' lines, which are returned."""
-    links = [verified(link, built) if link.is_lossy else link for link in assembly.measured_links]
+    links = [verified(link, built) if link.is_lossy else without_sizes(link, built) for link in assembly.measured_links]
     traffic = Traffic(assembly.db, assembly.names, assembly.offsets_ns, links)
     sql = "SELECT vantage FROM flow WHERE server_syn_acks > 0 GROUP BY vantage"
     answers = {assembly.names[vantage] for (vantage,) in query(assembly.db, sql)}

@@ -107,7 +107,9 @@ def check(view: CaseView) -> Truth:
     view.require(not near, f"{lost} of {total} packets lie too near to the limit")
     many = overall >= RATE or max(rates.values()) >= RATE
     failed = [one for one, loss in zip(tried, losses, strict=True) if loss.held_ns >= LONG or (many and loss.lost.total())]
-    edge = [one for one, loss in zip(tried, losses, strict=True) if one not in failed and loss.held_ns >= 0.8 * LONG]
+    edge = [
+        one for one, loss in zip(tried, losses, strict=True) if one not in failed and (loss.held_ns >= 0.8 * LONG or (many and _twins(one)))
+    ]
     view.require(len(failed) >= 4, f"{len(failed)} connections were hit")
     if view.form == "few":
         view.require_healthy_outcomes()
@@ -127,6 +129,15 @@ def _once(one: Attempt, place: str, source: str) -> list[Packet]:
     kept = {(p.sequence, p.acknowledgement, p.length, p.flags, p.timestamp, p.identification): p for p in one.packets.get(place, [])
             if p.source == source}  # fmt: skip
     return sorted(kept.values(), key=lambda packet: packet.time_ns)
+
+
+def _twins(one: Attempt) -> bool:
+    """Whether a packet and its repetition, without IP ID and within one tick of the timestamp, cannot be told apart."""
+    for packets in one.packets.values():
+        names = Counter((p.source, p.sequence, p.length, p.flags, p.timestamp) for p in packets if p.length and not p.identification)
+        if any(count > 1 for count in names.values()):
+            return True
+    return False
 
 
 def _loss(one: Attempt) -> Loss:
