@@ -14,7 +14,11 @@ PARTED = ": "
 
 
 def capture_at(connection: Connection, side: Side, decides: str) -> str:
-    """A capture on the host of one end."""
+    """A capture on the host of one end; where that one was captured and the other was not, on the other."""
+    at_client = any(connection.is_client_host(place) for place in connection.places)
+    at_server = any(connection.is_server_host(place) for place in connection.places)
+    if at_client != at_server:
+        side = "server" if at_client else "client"
     ip, role = (connection.client.ip, "client") if side == "client" else (connection.server.ip, "server")
     command = f"`tcpdump -ni any -s 160 -w {role}.pcap tcp port {connection.server.port}` on {ip}, the {role}'s host, while it happens"
     return f"{command}{PARTED}{decides}"

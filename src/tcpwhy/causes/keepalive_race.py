@@ -99,6 +99,8 @@ def _unseen_close(connection: Connection, because: str) -> Verdict:
         return RuledOut("the server's own capture has the whole connection, and no FIN before the RST")
     ask = (capture_at(connection, "server", "whether the server closed the connection before the request came"),)
     shown = (exhibit(first, connection, "the RST for what was sent on the idle connection"),)
+    if idle < SECOND_NS:
+        return Open("nothing was captured of it before what was reset: the server may have closed it while it was idle", ask, shown)
     return Open(f"the connection had been idle for {idle / SECOND_NS:.1f} s before the request that was reset", ask, shown)
 
 

@@ -151,7 +151,7 @@ def _never_heard(connection: Connection, silence: _Silence) -> Verdict:
     assert connection.traffic is not None
     errors, asks = _unreachable(connection, silence), _asks(connection, silence)
     if errors:
-        return Open(f"{errors[0].packet.source.ip} says that {silence.address} cannot be reached: it may be gone", asks)
+        return Open(f"{_teller(errors[0])} says that {silence.address} cannot be reached: it may be gone", asks)
     if not connection.traffic.presence.asked(silence.address, silence.place, 0).established:
         return RuledOut(f"nothing of the {silence.side} was ever captured: it did not vanish in the time of the captures")
     return Open(f"{silence.place} sees established connections speak to {silence.address}, and never heard it", asks)
@@ -199,8 +199,14 @@ def _unreachable(connection: Connection, silence: _Silence) -> list[IcmpError]:
     code = 3 if ":" in silence.address else 1
     return [
         error for error in connection.icmp
-        if error.is_unreachable and error.packet.icmp_code == code and error.packet.source.ip != silence.address
+        if error.is_unreachable and error.packet.icmp_code == code and _teller(error) != silence.address
+        and error.packet.destination.ip == silence.address
     ]  # fmt: skip
+
+
+def _teller(error: IcmpError) -> str:
+    """Who sent an ICMP error; its addresses are those of the packet that it quotes."""
+    return error.packet.quoted_by.partition(" > ")[0].strip() or "a router"
 
 
 def _found(connection: Connection, silence: _Silence, heard_ns: int, asked: Asked, errors: Sequence[IcmpError]) -> Found:
@@ -212,7 +218,7 @@ def _found(connection: Connection, silence: _Silence, heard_ns: int, asked: Aske
     said = ""
     if errors:
         late = (errors[0].aligned_ns - heard_ns) / SECOND_NS
-        said = f" {errors[0].packet.source.ip} says by ICMP, {late:.1f} s after the last sign of life, that the host cannot be reached."
+        said = f" {_teller(errors[0])} says by ICMP, {late:.1f} s after the last sign of life, that the host cannot be reached."
     gone = f"nothing of {address} is seen on any connection from that moment on"
     waited = (silence.since_ns - heard_ns) / SECOND_NS
     lasted = (silence.unanswered[-1].aligned_ns - silence.since_ns) / SECOND_NS

@@ -309,6 +309,9 @@ def _without_syn_ack(connection: Connection) -> Verdict:
         return RuledOut(f"no SYN reached {reached.missing_at}, so that there was nothing to answer")
     if connection.is_server_host(connection.places[-1]):
         return RuledOut(f"the SYN arrived at {connection.places[-1]}, which sent no SYN-ACK")
+    refused = next((error for error in connection.icmp if error.is_unreachable and error.packet.source.ip == connection.client.ip), None)
+    if refused is not None:
+        return RuledOut("an ICMP error answered the SYN: it did not come to a socket that answers")
     return Open(
         "the SYN was never answered as far as was captured; an answer may have been lost",
         (
