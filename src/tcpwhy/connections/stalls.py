@@ -65,25 +65,40 @@ def stalls(connection: Connection, at_least_ns: int = 0) -> list[Stall]:
     if handshake is not None:
         found.append(handshake)
     for side in SIDES:
-        place = _home(connection, side)
-        if place is None:
-            continue
-        track = _Track(connection, place, side)
-        closed = _closed_windows(track)
-        found += closed
-        found += [
-            stall
-            for stall in _repeated(track)
-            if not any(stall.start_ns < other.end_ns and other.start_ns < stall.end_ns for other in closed)
-        ]
+        homes = _homes(connection, side)
+        for place in homes:
+            seen = _seen_at(connection, place, side)
+            found += seen if place == homes[0] else [stall for stall in seen if stall.ended and _unwatched(connection, homes[0], stall)]
     return sorted((one for one in found if one.length_ns >= at_least_ns), key=lambda one: one.start_ns)
 
 
-def _home(connection: Connection, side: Side) -> str | None:
-    """The place that met the connection as this end did: of those that saw most of what it sent first, one that saw both directions."""
+def _seen_at(connection: Connection, place: str, side: Side) -> list[Stall]:
+    """The stalls of one end's data by the packets of one place."""
+    track = _Track(connection, place, side)
+    closed = _closed_windows(track)
+    lost = [
+        stall for stall in _repeated(track) if not any(stall.start_ns < other.end_ns and other.start_ns < stall.end_ns for other in closed)
+    ]
+    return [*closed, *lost]
+
+
+def _unwatched(connection: Connection, home: str, stall: Stall) -> bool:
+    """The capture of the end's own place had ended, or had not begun, so that the other place alone saw this stall's whole."""
+    topology = connection.topology
+    if not topology.aligned.get(home) or not topology.aligned.get(stall.place):
+        return False
+    return not (topology.was_running(home, stall.start_ns) and topology.was_running(home, stall.end_ns))
+
+
+def _homes(connection: Connection, side: Side) -> list[str]:
+    """First the place that met the connection as this end did, of those that saw both directions; then the others of these.
+
+    It is the one that saw most of what this end sent before any other place did.
+    """
     counts = Counter(segment.first.vantage_point for segment in connection.segments if segment.sender == side and not segment.is_reset)
     both = [place for place, _ in counts.most_common() if connection.views[place].sent_by(other_side(side))]
-    return both[0] if both else next((place for place, _ in counts.most_common(1)), None)
+    both += [place for place in connection.places if place not in both and all(connection.views[place].sent_by(one) for one in SIDES)]
+    return both or [place for place, _ in counts.most_common(1)]
 
 
 class _Track:
