@@ -74,7 +74,7 @@ def reuse(connection: Connection) -> Reuse | str:
     request = message[0]
     if uncovered and request.seq != end.ack:
         return "bytes that the client sent before were missing when the server closed"
-    if connection.resets and connection.segments.index(connection.resets[0]) < connection.segments.index(end):
+    if any(_came_first(connection, reset, end) for reset in connection.resets[:1]):
         return "the connection was reset before the server closed"
     last = _last_before(connection, request, end)
     near, far = _both_seen(connection, request, end), _both_seen(connection, request, end, at_server=True)
@@ -96,6 +96,15 @@ def reuse(connection: Connection) -> Reuse | str:
     return _judged(connection, found, last, bool(uncovered))
 
 
+def _came_first(connection: Connection, reset: Segment, end: Segment) -> bool:
+    """True where a RST came before the server's end: by a place that saw both, for between places only clocks tell."""
+    both = [place for place in reset.sightings if place in end.sightings]
+    for place in both:
+        mine, other = reset.sightings[place], end.sightings[place]
+        return (mine.time_ns, mine.packet.frame) < (other.time_ns, other.packet.frame)
+    return connection.segments.index(reset) < connection.segments.index(end)
+
+
 def _judged(connection: Connection, found: Reuse, last: Segment | None, uncovered: bool) -> Reuse | str:
     """The same with what is doubtful about it, or why it is no such race."""
     request, end = found.request, found.end
@@ -107,8 +116,9 @@ def _judged(connection: Connection, found: Reuse, last: Segment | None, uncovere
     if last is not None and _CLOSES.search(last.packet.payload) and last.sender == "server":
         return dataclasses.replace(found, doubt="the server's last answer had announced that it would close (Connection: close)")
     delay, prompt = _delay(connection, request, end), TRIP_SHARE * _round_trip_ns(connection, request) + TRIP_ROOM_NS
-    if uncovered and delay > prompt:
-        return f"the request had been on its way for {delay / MS:.0f} ms when the server closed, and had not come"
+    if uncovered and delay > prompt and _was_repeated(connection, request, end):
+        lost = f"the request had been repeated before the close came, {delay / MS:.0f} ms after it: it may have been lost first"
+        return dataclasses.replace(found, doubt=lost)
     if end.is_fin:
         if new is None and found.idle_ns < IDLE_NS:
             return dataclasses.replace(found, doubt="it cannot be read whether the client's bytes begin a request or go on with one")
@@ -169,6 +179,13 @@ def _since_begin(connection: Connection, segment: Segment, place: str) -> int:
     return seen.aligned_ns - ran[0] if ran is not None and seen is not None else 0
 
 
+def _was_repeated(connection: Connection, request: Segment, end: Segment) -> bool:
+    """True where the request was sent again before the end came, at the place nearest to the client."""
+    place = _both_seen(connection, request, end)
+    again = [one for one in connection.segments if one.sender == "client" and one.retransmits is request and one.seen_at(place)]
+    return any(_time(one, place) < _time(end, place) for one in again)
+
+
 def _delay(connection: Connection, request: Segment, end: Segment) -> int:
     """How long the request had been sent when the server's end was; 0 where the end came first."""
     place = _both_seen(connection, request, end, at_server=True)
@@ -180,7 +197,7 @@ def _round_trip_ns(connection: Connection, request: Segment) -> int:
     place = connection.places[0]
     own = [(one, seen.time_ns) for one in connection.segments for seen in [one.sighting_at(place)] if seen is not None]
     acks = [(one, at_ns) for one, at_ns in own if one.sender == "server" and one.flags & ACK and not one.is_reset]
-    trips = []
+    trips: list[int] = []
     for asked, at_ns in own:
         if asked.sender == "client" and asked.seq != asked.seq_end and not asked.is_reset and len(trips) < SAMPLES:
             back = next((then for one, then in acks if then >= at_ns and not seq_before(one.ack, asked.seq_end)), None)

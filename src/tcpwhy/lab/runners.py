@@ -17,14 +17,16 @@ PACKAGE_PARENT = Path(__file__).parent.parent  # with this on the path the lab i
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 UML_KERNELS = Path("/usr/lib/uml/modules")
 UML_MODULES = (
-    "veth bridge vxlan 8021q macvlan dummy ipip sch_netem sch_tbf ipv6 ip_vs ip_vs_rr ip_vs_wrr ip_vs_sh"
+    "veth bridge vxlan 8021q macvlan dummy ipip tun sch_netem sch_tbf ipv6 ip_vs ip_vs_rr ip_vs_wrr ip_vs_sh"
     " iptable_filter iptable_nat iptable_mangle iptable_raw ip6table_filter ip6table_nat ip6table_mangle ip6table_raw"
     " nf_conntrack nf_conntrack_netlink tcp_diag ip_set ip_set_hash_ip ip_set_hash_net"
     " xt_statistic xt_conntrack xt_state xt_tcpudp xt_multiport xt_mark xt_connmark xt_nat xt_REDIRECT xt_MASQUERADE xt_LOG"
     " xt_owner xt_addrtype xt_comment xt_limit xt_set xt_TCPMSS xt_CT ipt_REJECT ip6t_REJECT ipt_rpfilter ip6t_rpfilter"
 )
 #: What each kind of kernel has, in the words of `Scenario.needs`; the host's own kernel is probed.
-UML_FEATURES = frozenset({"netem", "vlan", "vxlan", "ipip", "ip_vs", "dummy", "bridge", "iptables", "owner", "reject", "rpfilter", "nat"})
+UML_FEATURES = frozenset(
+    {"netem", "vlan", "vxlan", "ipip", "ip_vs", "dummy", "bridge", "iptables", "owner", "reject", "rpfilter", "nat", "tun"}
+)
 PROBES = {
     "vlan": "ip link add p0 type veth && ip link add link p0 name p0.5 type vlan id 5",
     "vxlan": "ip link add p1 type vxlan id 5 dstport 4789 local 127.0.0.1",
