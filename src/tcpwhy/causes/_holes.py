@@ -111,7 +111,9 @@ def sender_alone(connection: Connection, found: Sequence[Wait]) -> Unfit | Open 
         came = {id(one) for one in passed}
         lost = [one for one in lost if id(one) not in came]
         behind = any(one.aligned_ns > stuck[0].aligned_ns for one in passed)
-        if behind and min(min(one.length, full) for one in lost) > largest and not _is_chance(len(lost), len(passed)):
+        again = any(one.retransmits is not None for one in passed if one.aligned_ns <= stuck[-1].aligned_ns)  # Small ones were lost, too.
+        large = min(min(one.length, full) for one in lost) > largest
+        if behind and large and not again and not _is_chance(len(lost), len(passed)):
             return Unfit(side, wait, tuple(stuck), smallest, largest, small_before=True, small_after=True, crossing=None)
         shown = tuple(exhibit(one, connection, "repeated, never acknowledged") for one in stuck[:2])
         decides = "whether only small segments arrive there"

@@ -116,6 +116,14 @@ def signs(connection: Connection) -> str:
     return ""
 
 
+def last_ack_may_be_lost(connection: Connection) -> bool:
+    """True at the server alone where a SYN-ACK is repeated, nothing else came of the client, and it did not ask again either."""
+    if not connection.syn_acks or not connection.is_server_host(connection.places[0]):
+        return False
+    first_ns = connection.syn_acks[0].aligned_ns
+    return not any(one.sender == "client" and one.aligned_ns > first_ns for one in connection.segments)
+
+
 def _speaks(connection: Connection, segment: Segment) -> bool:
     failure = connection.failure
     return (

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from tcpwhy.causes._asking import capture_at, capture_between
 from tcpwhy.causes._by_state import all_but, told
-from tcpwhy.causes._loss_pattern import Pattern, excluded, lost_by_size, pattern_of, rates_told, signs
+from tcpwhy.causes._loss_pattern import Pattern, excluded, last_ack_may_be_lost, lost_by_size, pattern_of, rates_told, signs
 from tcpwhy.causes._lost import Wait, waited_in_vain, waits
 from tcpwhy.causes._stops import end_of
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
@@ -46,6 +46,9 @@ SHOWN = 4
 def examine(connection: Connection) -> Verdict:
     """Follows what was sent again and again, and each answer to it, from place to place."""
     failure = connection.failure
+    if failure is not None and failure.kind is Kind.HALF_OPEN and last_ack_may_be_lost(connection):
+        because = "the server alone was captured: the client may have the connection, and its last ACK and what follows be lost on the way"
+        return Open(because, (capture_at(connection, "client", "whether it sent the handshake's last ACK"),))
     if failure is None or failure.kind.in_handshake:
         return RuledOut("the connection was never established: which packet of the handshake was lost is another cause's to tell")
     if failure.kind is Kind.LOSSY:
