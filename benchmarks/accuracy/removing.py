@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -63,8 +63,13 @@ def parts_of(case: Path, *, states: int = STATE_FILES_AWAY, pairs: int = PAIRS_A
     for name in draw.sample(single, min(states, len(single))):
         yield from fresh(f"without {name}", "one removal", whole - {name})
     couples = list(combinations(removals, 2))
-    for one, other in draw.sample(couples, min(pairs, len(couples))):
-        yield from fresh(f"without {one} and {other}", "two removals", whole - removals[one] - removals[other])
+    draw.shuffle(couples)
+    pairs_of = (
+        part
+        for one, other in couples
+        for part in fresh(f"without {one} and {other}", "two removals", whole - removals[one] - removals[other])
+    )
+    yield from islice(pairs_of, pairs)
 
 
 def _removals(whole: frozenset[str], places: list[str]) -> dict[str, frozenset[str]]:
