@@ -15,6 +15,9 @@ HTTP_CONTINUE = b"HTTP/1.1 100"
 TLS_ALERT = 21
 """TLS record type (RFC 8446 section 5.1); close_notify is one, and nothing answers it."""
 
+LONGEST_ALERT = 69
+"""Bytes of an alert in TLS 1.2 with a block cipher and SHA-256: 5 + 16 + 48 (RFC 5246 section 6.2.3.2)."""
+
 TLS_13_ALERT = bytes([23, 3, 3, 0, 19])
 """An alert in TLS 1.3 looks like application data of 19 bytes: level, description, type and a tag of 16 (RFC 8446 section 5.2)."""
 
@@ -25,6 +28,9 @@ WAITED_NS = SECOND_NS
 def is_tls_alert(segment: Segment) -> bool:
     """A segment that carries nothing but the end of TLS."""
     payload = segment.packet.payload
+    if segment.packet.is_listed and not payload:
+        # What is so short and not shown can be one; where that is in doubt nobody is accused.
+        return 0 < segment.length <= LONGEST_ALERT
     old = payload[:2] == bytes([TLS_ALERT, 3]) and segment.length <= 64
     return old or (payload[:5] == TLS_13_ALERT and segment.length == len(TLS_13_ALERT) + 19)
 

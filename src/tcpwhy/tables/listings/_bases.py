@@ -27,6 +27,8 @@ class Sample:
     is_guessed: list[bool]
     signs: dict[Sign, tuple[int | None, int | None]] = dataclasses.field(default_factory=dict)
     """Sequence and acknowledgment numbers by sign; None where they are not shown, or two segments have the sign."""
+    times: dict[Sign, int] = dataclasses.field(default_factory=dict)
+    """When each was seen first."""
     has_syn: bool = False
 
 
@@ -62,7 +64,20 @@ class Samples:
             int.from_bytes(stamps[:4]), int.from_bytes(stamps[4:]), segment.length,
         )  # fmt: skip
         numbers = (None if settled.is_inferred else segment.seq, segment.ack if segment.flags & ACK else None)
+        sample.times.setdefault(sign, settled.time_ns)
         sample.signs[sign] = numbers if sample.signs.get(sign, numbers) == numbers else (None, None)
+
+
+def time_between(one: Samples, other: Samples) -> int | None:
+    """How far the times of `other` lie behind those of `one`, by segments that both show; None where there is none."""
+    apart = sorted(
+        at_ns - other.flows[flow].times[sign]
+        for flow, sample in one.flows.items()
+        if flow in other.flows
+        for sign, at_ns in sample.times.items()
+        if sign in other.flows[flow].times
+    )
+    return apart[len(apart) // 2] if apart else None
 
 
 def find_bases(places: Mapping[str, Sequence[Samples]]) -> dict[str, dict[tuple[Tuple, int, bool], int]]:

@@ -75,6 +75,8 @@ class Converted:
     samples: Samples
     is_timed: bool
     is_dated: bool
+    is_elapsed: bool
+    """Times are since the listing's own beginning."""
     has_other_clock: bool
     """Its sections show the same packets at other times."""
 
@@ -99,7 +101,7 @@ def convert(listing: Listing, path: Path, known: Mapping[tuple[Tuple, int, bool]
     limits.unsure = len(unsure)
     return Converted(
         path, table, writer.frames, writer.first_ns, limits.notes(listing), one.samples,
-        limits.is_timed, limits.is_dated, one.has_other_clock,
+        limits.is_timed, limits.is_dated, limits.elapsed, one.has_other_clock,
     )  # fmt: skip
 
 

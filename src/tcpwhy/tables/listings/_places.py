@@ -11,7 +11,7 @@ from pathlib import Path
 from tcpwhy.evidence import Evidence, VantagePoint
 from tcpwhy.evidence.capture_times import read_first_time
 from tcpwhy.evidence.case import Pasted
-from tcpwhy.tables.listings._bases import find_bases
+from tcpwhy.tables.listings._bases import find_bases, time_between
 from tcpwhy.tables.listings._capture import Lines
 from tcpwhy.tables.listings._convert import Converted, Listing, convert
 from tcpwhy.tables.listings._stamps import DAY_NS, SECOND_NS, Zone
@@ -57,6 +57,7 @@ def convert_listings(evidence: Evidence, folder: Path) -> Listed:
             if one.made is not None and not one.made.is_dated:
                 one.listing = dataclasses.replace(one.listing, day_ns=day_ns)
                 _converted(evidence, one)
+    _onto_one_clock(evidence, work)
     by_place: dict[str, list[Converted]] = {}
     for one in work:
         if one.made is not None:
@@ -83,6 +84,23 @@ def convert_listings(evidence: Evidence, folder: Path) -> Listed:
         if sum(path in lines for path in point.captures) > 1:
             point.captures.sort(key=lambda path: read_first_time(path).first_ns or 0)
     return Listed(lines, frozenset(untimed))
+
+
+def _onto_one_clock(evidence: Evidence, work: list[_Work]) -> None:
+    """Listings of one place whose times begin with each of them are set onto one clock by the packets that both show."""
+    for number, one in enumerate(work):
+        first = next((before for before in work[:number] if before.point is one.point and before.made is not None), None)
+        if first is None or first.made is None or one.made is None or not (first.made.is_elapsed or one.made.is_elapsed):
+            continue
+        later_ns = time_between(first.made.samples, one.made.samples)
+        if later_ns is None:
+            one.made = None
+            one.point.notes.append(
+                f"{one.listing.shown}: its times begin with itself and it shows no packet of {first.listing.shown}: passed over"
+            )
+            continue
+        one.listing = dataclasses.replace(one.listing, day_ns=(one.listing.day_ns or 0) + later_ns)
+        _converted(evidence, one)
 
 
 def _listing(evidence: Evidence, point: VantagePoint, pasted: Pasted) -> Listing:
