@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections import Counter
 
 from tcpwhy.causes._claims import most_claims
 from tcpwhy.causes._idle_defaults import SLACK_S, defaults_within
@@ -78,18 +79,19 @@ def device_of(connection: Connection, silence: Silence) -> Device | str:
 
 def _is_swallowed(connection: Connection, silence: Silence, place: str, before: list[Segment]) -> bool:
     """True where a place that forwards the speaker's packets, and captures them coming in and going out, saw these come in only."""
-    usual = [_ways(one, place) for one in before if one.seen_at(place) and one.sighting_at(place) is not None]
+    usual = [_ways(one, place) for one in before if one.seen_at(place)]
     now = [_ways(one, place) for one in silence.unanswered if one.seen_at(place)]
     if len(usual) < 2 or not now or place in connection.topology.lossy:
         return False
-    return all(ways == usual[0] for ways in usual) and len(usual[0]) > 1 and all(len(ways) == 1 and ways < usual[0] for ways in now)
+    forwards = usual[0].total() > 1 and all(ways == usual[0] for ways in usual)
+    return forwards and all(ways.total() == 1 and ways < usual[0] for ways in now)
 
 
-def _ways(segment: Segment, place: str) -> frozenset[tuple[str, str, str]]:
-    """By which files, interfaces and directions a place saw a segment."""
+def _ways(segment: Segment, place: str) -> Counter[tuple[str, str, str]]:
+    """By which files, interfaces and directions a place saw a segment, and how often."""
     sighting = segment.sighting_at(place)
     copies = sighting.copies if sighting is not None else []
-    return frozenset((copy.file, copy.interface, copy.direction) for copy in copies)
+    return Counter((copy.file, copy.interface, copy.direction) for copy in copies)
 
 
 def _moved(connection: Connection, silence: Silence) -> Device | None:
@@ -205,5 +207,5 @@ def excluded(connection: Connection, silence: Silence, device: Device) -> dict[s
         "synack-lost": "the connection was established",
     }
     if len(most_claims(connection)) < 2:
-        found["arp-conflict"] = "no two hosts are seen to claim the address by ARP"
+        found["arp-conflict"] = "at that time other connections reach the host that has the address, and no two claim it by ARP"
     return found
