@@ -213,3 +213,15 @@ def test_a_reset_in_the_middle_of_an_answer_is_a_failure_although_all_was_acknow
         server(900, "RA", end, ASKED),
     ]
     assert told(tmp_path, story)[1] is kind
+
+
+def test_a_stall_in_the_middle_of_a_long_flow_is_read(tmp_path: Path) -> None:
+    def pieces(at_ms: float, begin: int) -> list[Tcp]:
+        sent = [client(at_ms + number / 10, "A", begin + number, payload=b"z") for number in range(3_500)]
+        return [one for data in sent for one in (data, server(data.at_ms + 0.05, "A", SERVER, data.seq + 1))]
+
+    first, then = ASKED, ASKED + 3_500
+    lost = [client(at, "A", then, payload=BLOCK) for at in (500, 800, 1_400, 2_600, 5_000)]
+    story = [*OPENING, client(10, "PA", payload=REQUEST), *pieces(20, first), *lost, server(5_001, "A", SERVER, then + 1000)]
+    connection, kind = told(tmp_path, [*story, *pieces(5_100, then + 1000)])
+    assert (kinds(connection), kind) == ([(StallKind.LOSS, "client", 4.5, True)], Kind.STALLED)

@@ -13,6 +13,7 @@ import duckdb
 from tcpwhy import _core
 from tcpwhy.connections.clocks import ClockFit, Link, align_clocks, handshake_links, packet_links, timestamp_link
 from tcpwhy.connections.connection import FRAMES_PER_FLOW, SIDES, Connection, IcmpError, View
+from tcpwhy.connections.kinds import SLOW_NS
 from tcpwhy.connections.link_loss import LinkLoss, measure_links
 from tcpwhy.connections.packet import Endpoint, Packet, Side, Sighting, packets_from_rows
 from tcpwhy.connections.segments import match_segments
@@ -29,6 +30,12 @@ SAMPLES_FOR_CLOCKS = 6
 NAT_COPY_NS = 100_000_000
 """A packet that a host forwards with other addresses leaves it within this time of entering it."""
 
+FRAMES_OF_STALLED_FLOW = 16_000
+"""A flow that was held up is read whole up to so many frames: the stall may lie in its middle …"""
+
+FRAMES_OF_STALLED_FLOWS = 48_000
+"""… as long as all of these together have no more: matching the packets of two places takes its time."""
+
 BATCH = 2_000
 """Flows fetched by one call."""
 
@@ -44,6 +51,10 @@ class _FlowPackets:
     server: Endpoint
     unseen_acked_bytes: int
     chains: list[int]
+    frames: int
+    """Records, copies among them."""
+    held_up: bool
+    """By its columns, or those of the same connection elsewhere."""
     packets: list[tuple[Packet, int | None]] = dataclasses.field(default_factory=list)
     left_out: int = 0
 
@@ -111,19 +122,34 @@ class Assembly:
             self.db,
             """
             SELECT connection, id, vantage, flow, client_ip, client_port, server_ip, server_port,
-                client_unseen_acked_bytes + server_unseen_acked_bytes, chains
+                client_unseen_acked_bytes + server_unseen_acked_bytes, chains, client_packets + server_packets + copies,
+                bool_or(greatest(client_stalled_ns, server_stalled_ns, client_closed_window_ns, server_closed_window_ns) >= ?)
+                    OVER (PARTITION BY connection)
             FROM flow JOIN member USING (id) JOIN wanted USING (connection) ORDER BY connection, id
             """,
+            (SLOW_NS,),
         )
         flows = [
-            (connection, _FlowPackets(id_, vantage, flow, Endpoint(cip, cport), Endpoint(sip, sport), unseen, chains))
-            for connection, id_, vantage, flow, cip, cport, sip, sport, unseen, chains in rows
+            (connection, _FlowPackets(id_, vantage, flow, Endpoint(cip, cport), Endpoint(sip, sport), unseen, chains, frames, held_up))
+            for connection, id_, vantage, flow, cip, cport, sip, sport, unseen, chains, frames, held_up in rows
         ]
+        deep = self._read_whole([flow for _, flow in flows])
         for vantage in range(len(self.indexes)):
-            own = [flow for _, flow in flows if flow.vantage == vantage]
-            for start in range(0, len(own), BATCH):
-                self._read(vantage, own[start : start + BATCH])
+            for limit, whole in ((FRAMES_PER_FLOW, False), (FRAMES_OF_STALLED_FLOW, True)):
+                own = [flow for _, flow in flows if flow.vantage == vantage and (flow.id in deep) == whole]
+                for start in range(0, len(own), BATCH):
+                    self._read(vantage, own[start : start + BATCH], limit)
         return flows
+
+    def _read_whole(self, flows: Sequence[_FlowPackets]) -> frozenset[int]:
+        """Long flows that were held up: their middle is read too, as far as memory lasts."""
+        room = FRAMES_OF_STALLED_FLOWS
+        whole = set()
+        for flow in flows:
+            if flow.held_up and FRAMES_PER_FLOW < flow.frames <= min(FRAMES_OF_STALLED_FLOW, room):
+                whole.add(flow.id)
+                room -= flow.frames
+        return frozenset(whole)
 
     def frames(self, vantage: int) -> _core.Frames:
         """The frame reader of a vantage point."""
@@ -143,9 +169,9 @@ class Assembly:
             name = self.indexes[vantage].name
             raise EvidenceError(name, f"its captures cannot be read again ({error})", "were they changed meanwhile? run it again") from None
 
-    def _read(self, vantage: int, flows: list[_FlowPackets]) -> None:
+    def _read(self, vantage: int, flows: list[_FlowPackets], limit: int) -> None:
         index = self.indexes[vantage]
-        table, left_out = self.packets(vantage, [flow.chains for flow in flows], FRAMES_PER_FLOW)
+        table, left_out = self.packets(vantage, [flow.chains for flow in flows], limit)
         interfaces = [
             [
                 interface.name or (f"interface {number}" if len(file.interfaces) > 1 else "")
