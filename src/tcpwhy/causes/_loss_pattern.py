@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from tcpwhy.causes._claims import most_claims
+from tcpwhy.causes._claims import most_claims, sent_to
 from tcpwhy.causes._lost import Wait
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.failure import Kind
@@ -95,7 +95,7 @@ def rates_told(connection: Connection, crossing: Crossing) -> str:
     rates = own if link is None or not link.rates[crossing.side].lost else link.rates
     whose = "this connection's" if rates is own else "all connections'"
     there, back = rates[crossing.side], rates.get(other_side(crossing.side), Rate(0, 0))
-    return f"Of {whose} packets {there} were lost from {near} to {far}, and {back} the other way."
+    return f"Of {whose} packets, {there} were lost from {near} to {far}, and {back} the other way."
 
 
 def signs(connection: Connection) -> str:
@@ -162,8 +162,10 @@ def excluded(connection: Connection, wait: Wait, pattern: Pattern) -> dict[str, 
         "timestamp-rejected": lost,
         "peer-vanished": f"{lost}, and {far} went on capturing",
     }
-    if len(most_claims(connection)) < 2:
-        found["arp-conflict"] = "no two hosts are seen to claim the address by ARP"
+    if pattern in (Pattern.MIXED, Pattern.GAP, Pattern.HELD_BACK) and len(most_claims(connection)) < 2:
+        found["arp-conflict"] = f"{spread}, and no two hosts are seen to claim the address by ARP"
+    elif len({mac for mac in _sent_to(crossing) if mac}) == 1:
+        found["arp-conflict"] = f"what was lost after {near} went to the same hardware address as what passed"
     if not any(not one.packet.window and not one.is_reset for one in connection.segments):
         found["zero-window"] = "no window was closed"
     if not lost_by_size(connection, crossing):
@@ -171,6 +173,11 @@ def excluded(connection: Connection, wait: Wait, pattern: Pattern) -> dict[str, 
     if failure is None or failure.kind is not Kind.RESET or connection.resets[0].seen_at(_home(connection, connection.resets[0].sender)):
         found["injected-reset"] = "what was lost came before any RST"
     return found
+
+
+def _sent_to(crossing: Crossing) -> set[str]:
+    """The hardware addresses to which the near place saw what was lost, and what passed, leave."""
+    return {sent_to(one, crossing.near) for one in (*crossing.passed, *(missing.segment for missing in crossing.missing))}
 
 
 def lost_by_size(connection: Connection, crossing: Crossing) -> bool:

@@ -81,13 +81,14 @@ def too_big(connection: Connection) -> list[IcmpError]:
 def _said(error: IcmpError) -> Exhibit:
     packet = error.packet
     name = "packet too big" if ":" in packet.source.ip else "fragmentation needed"
+    router = packet.quoted_by.partition(" > ")[0]
     return Exhibit(
         kind="packet",
         vantage_point=packet.vantage_point,
         file=packet.file,
         frame=packet.frame,
         time_ns=packet.time_ns,
-        text=f"ICMP {name} from {packet.source.ip}: the next link carries {packet.icmp_mtu} bytes",
+        text=f"ICMP {name} from {router}: the next link carries {packet.icmp_mtu} bytes",
     )
 
 
@@ -110,7 +111,7 @@ def sent_back(connection: Connection, sender: str) -> str:
     places = sorted({error.packet.vantage_point for error in errors})
     if sender in places:
         return f"The ICMP error ({name}) comes to {sender}, and {sender} does not heed it: its own firewall or a setting ignores ICMP."
-    router = errors[0].packet.source.ip
+    router = errors[0].packet.quoted_by.partition(" > ")[0]
     return f"The ICMP error ({name}) of {router} was seen at {', '.join(places)} and never at {sender}: it is dropped between."
 
 

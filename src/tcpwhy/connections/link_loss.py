@@ -53,7 +53,7 @@ class Rate:
         return Rate(self.lost + other.lost, self.total + other.total)
 
     def __str__(self) -> str:
-        return f"{self.lost} of {self.total} packets ({self.share:.1%})"
+        return f"{self.lost} of {self.total} ({self.share:.1%})"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
