@@ -146,3 +146,13 @@ def test_tcp_tw_recycle_drops_syns_without_a_word(tmp_path: Path) -> None:
     state(tmp_path / "off/rs1/state", {"ip-route.json": BACK})
     told = told_at(tmp_path / "off", "rs1", syns)
     assert "timestamp-rejected" not in {cause for cause, _ in verdicts(told)}
+
+
+def test_an_ack_of_the_attempt_s_own_data_is_none_of_an_older_connection(tmp_path: Path) -> None:
+    """SYN-ACKs are lost for three seconds, and the request comes right behind the last SYN."""
+    syns = [Tcp(900 + at, CLIENT, SERVICE, "S", 77_000_000, ip_id=at % 900, stamps=(5_000 + at, 0)) for at in (0, 1_000, 3_000)]
+    taken = exchange(CLIENT, SERVICE, 3_900, isn=77_000_000, step_ms=10)
+    request = next(one for one in taken if one.payload.startswith(b"GET"))
+    ack = Tcp(request.at_ms + 5, SERVICE, CLIENT, "A", request.ack, request.seq + len(request.payload), stamps=(95, 12))
+    told = told_at(tmp_path, "server", [*syns, *taken[1:], ack])
+    assert not {cause for cause, _ in verdicts(told)} & {"stale-connection", "timestamp-rejected"}

@@ -81,7 +81,7 @@ def leftover(connection: Connection) -> Leftover | None:
         for owner in (connection, *connection.earlier)
         for segment in owner.segments
         if _is_bare_ack(segment)
-        and segment.ack != (isn + 1) & 0xFFFF_FFFF
+        and not (owner is connection and _is_its_own(connection, segment))
         and _is_after(segment, begin)
         and _answers_one(segment, connection)
     ]
@@ -103,6 +103,13 @@ def leftover(connection: Connection) -> Leftover | None:
 
 def _is_bare_ack(segment: Segment) -> bool:
     return segment.sender == "server" and bool(segment.flags & ACK) and not segment.flags & (SYN | RST | FIN) and not segment.length
+
+
+def _is_its_own(connection: Connection, segment: Segment) -> bool:
+    """It acknowledges what the client sent in this very attempt."""
+    isn = connection.syns[0].seq
+    sent = max(seq_distance(isn, one.seq_end) for one in connection.sent(by="client") if not one.is_reset)
+    return 0 < seq_distance(isn, segment.ack) <= sent
 
 
 def _is_after(segment: Segment, begin: Segment) -> bool:
