@@ -42,7 +42,9 @@ _REMOTE = re.compile(
 _LISTENING = re.compile(r"^\W*(?:(?:tcpdump|tshark): )?(?:[Ll]istening on |Capturing on |reading from file )'?(?P<what>[^,'\s]+)")
 _COUNTED = re.compile(r"(?P<count>\d+) packets? (?P<what>captured|dropped by (?:kernel|interface))")
 _LEFT_OUT = re.compile(
-    r"^\W*(?:\.{3,}|\u2026|\[?\s*(?:snip|cut|truncated|omitted|skipped|\d+ (?:more )?(?:lines|packets|rows))\b)[\s\w.\u2026\])-]*$", re.I
+    r"^\W*(?:\.{3,}|\u2026|\[?\s*(?:snip|cut|truncated|omitted|skipped|\d+ more (?:lines|packets|rows)"
+    r"|\d+ (?:lines|packets|rows) (?:more|omitted|skipped|cut|left out))\b)[\s\w.\u2026\])-]*$",
+    re.I,
 )
 
 _NOT_A_HOST = frozenset(("sh", "bash", "ash", "zsh", "ksh", "dash", "root", "sudo", "PS", "mysql", "a", "the"))

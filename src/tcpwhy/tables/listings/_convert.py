@@ -122,7 +122,7 @@ class _Conversion:
         sections = self._listing.sections
         streams = [self._settled(section, number) for number, section in enumerate(sections)]
         seen: _Seen | None = _Seen() if len(sections) > 1 else None
-        for number, interface, one in heapq.merge(*streams, key=lambda entry: entry[2].time_ns) if len(streams) > 1 else streams[0]:
+        for number, interface, one in heapq.merge(*streams, key=lambda entry: entry[2].time_ns) if len(streams) != 1 else streams[0]:
             row = one.row
             if row.segment is not None and tuple_of(row)[0] in self._unsure:
                 continue
