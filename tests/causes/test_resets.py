@@ -109,6 +109,20 @@ def test_a_pool_that_writes_long_after_the_close(tmp_path: Path) -> None:
     assert "sent the next request 6.5 s later all the same" in found.explanation
 
 
+def test_a_request_that_was_repeated_before_the_close_came_may_have_been_lost(tmp_path: Path) -> None:
+    first = [*opened(), again(5_100), dataclasses.replace(again(5_340), ip_id=105)]
+    said = verdicts(told(tmp_path, [*first, server(5_545, "FA", TOLD, ASKED, ip_id=902), server(5_561, "R", TOLD)]))
+    assert ("keepalive-race", "possible") in said
+    assert all(confidence == "possible" for _, confidence in said)
+
+
+def test_a_capture_that_begins_with_the_request_does_not_tell_whether_the_connection_was_idle(tmp_path: Path) -> None:
+    cut = [again(40), server(60, "RA", TOLD, ASKED, ip_id=902)]
+    said = verdicts(told(tmp_path, cut))
+    assert {("keepalive-race", "possible"), ("reset-with-unread-data", "possible")} <= said
+    assert all(confidence == "possible" for _, confidence in said)
+
+
 def test_an_abort_of_the_idle_connection_that_crosses_the_request(tmp_path: Path) -> None:
     aborted = [*opened(), again(5_540), server(5_545, "RA", TOLD, ASKED, ip_id=902)]
     found = only(told(tmp_path, aborted))
