@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections import Counter
 from collections.abc import Sequence
 
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.failure import Kind
 from tcpwhy.connections.losses import Crossing, crossings, joined
-from tcpwhy.connections.packet import ACK, Side, other_side
+from tcpwhy.connections.packet import ACK
 from tcpwhy.connections.stalls import Stall, StallKind, stalls
+
+LEAST_NS = 100_000_000
+"""Shorter waits are what TCP makes good without a timeout; nobody notices them."""
 
 WAITED_NS = 1_000_000_000
 """Shorter than this, waiting for what was lost ends no connection: programs wait for seconds."""
@@ -73,36 +77,54 @@ def waits(connection: Connection) -> tuple[Wait, ...]:
     failure = connection.failure
     if failure is None:
         return ()
+    fates = _Fates(connection)
     found = []
-    for stall in stalls(connection):
+    for stall in stalls(connection, LEAST_NS):
         if stall.kind is StallKind.WINDOW or (failure.kind is not Kind.STALLED and stall.start_ns > failure.at_ns):
             continue
-        found.append(Wait(stall, _attempts(connection, stall)))
+        found.append(Wait(stall, _attempts(connection, stall, fates)))
     return tuple(sorted((one for one in found if one.attempts), key=lambda one: -one.stall.length_ns))
 
 
-def _attempts(connection: Connection, stall: Stall) -> tuple[Attempt, ...]:
+class _Fates:
+    """What became of each segment of a connection, by its identity."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.lost: dict[int, Crossing] = {}
+        crossed: Counter[int] = Counter()
+        entered: Counter[int] = Counter()
+        for crossing in crossings(connection):
+            for one in crossing.missing:
+                self.lost.setdefault(id(one.segment), crossing)
+            crossed.update(id(one) for one in crossing.passed)
+            entered.update(id(one) for one in connection.segments if one.sender == crossing.side and one.seen_at(crossing.near))
+        self.passed = {segment for segment, times in crossed.items() if times == entered[segment]}
+        """Those that passed wherever they were seen to enter."""
+
+
+def _attempts(connection: Connection, stall: Stall, fates: _Fates) -> tuple[Attempt, ...]:
     sent = [one for one in stall.segments if one.sender == stall.side and (one.length or one.opens or one.is_syn_ack)]
     # Pieces from behind its beginning, which a larger record held too, are repeated for their own sake.
     sent = [one for one in sent if one.seq == sent[0].seq]
-    ends = [one.aligned_ns for one in sent[1:]] + [max(stall.end_ns, sent[-1].aligned_ns + ANSWER_NS)] if sent else []
-    return tuple(_attempt(connection, stall.side, one, until) for one, until in zip(sent, ends, strict=True))
+    if not sent:
+        return ()
+    ends = [one.aligned_ns for one in sent[1:]] + [max(stall.end_ns, sent[-1].aligned_ns + ANSWER_NS)]
+    answers = [one for one in connection.segments if one.sender != stall.side and one.flags & ACK
+               and sent[0].aligned_ns <= one.aligned_ns < ends[-1]]  # fmt: skip
+    return tuple(_attempt(one, until, answers, fates) for one, until in zip(sent, ends, strict=True))
 
 
-def _attempt(connection: Connection, side: Side, segment: Segment, until_ns: int) -> Attempt:
-    own = [crossing for crossing in crossings(connection) if crossing.side == side]
-    back = [crossing for crossing in crossings(connection) if crossing.side != side]
-    for crossing in own:
-        if any(one.segment is segment for one in crossing.missing):
-            return Attempt(segment, End.UNKNOWN if crossing.doubt else End.LOST, crossing)
-    if not own or not all(any(one is segment for one in crossing.passed) for crossing in own if segment.seen_at(crossing.near)):
+def _attempt(segment: Segment, until_ns: int, answers: Sequence[Segment], fates: _Fates) -> Attempt:
+    crossing = fates.lost.get(id(segment))
+    if crossing is not None:
+        return Attempt(segment, End.UNKNOWN if crossing.doubt else End.LOST, crossing)
+    if id(segment) not in fates.passed:
         return Attempt(segment, End.UNKNOWN, None)
-    answers = [one for one in connection.segments if one.sender == other_side(side) and one.flags & ACK
-               and segment.aligned_ns <= one.aligned_ns < until_ns]  # fmt: skip
-    for crossing in back:
-        if any(one.segment in answers for one in crossing.missing):
-            return Attempt(segment, End.UNKNOWN if crossing.doubt else End.ANSWER_LOST, crossing)
-    return Attempt(segment, End.ARRIVED if answers else End.UNANSWERED, None)
+    own = [one for one in answers if segment.aligned_ns <= one.aligned_ns < until_ns]
+    lost = next((fates.lost[id(one)] for one in own if id(one) in fates.lost), None)
+    if lost is not None:
+        return Attempt(segment, End.UNKNOWN if lost.doubt else End.ANSWER_LOST, lost)
+    return Attempt(segment, End.ARRIVED if own else End.UNANSWERED, None)
 
 
 def waited_in_vain(connection: Connection, found: Sequence[Wait]) -> bool:

@@ -10,6 +10,7 @@ from tcpwhy.connections.packet import ACK, FIN, RST, SYN, Endpoint, Packet, Side
 
 if TYPE_CHECKING:
     from tcpwhy.connections.failure import Failure
+    from tcpwhy.connections.losses import Crossing
     from tcpwhy.connections.told import Told
     from tcpwhy.connections.topology import Topology
     from tcpwhy.connections.traffic import Traffic
@@ -231,6 +232,8 @@ class Connection:
     """Attempts with the same addresses before this one, the latest first."""
     later: list[Connection] = dataclasses.field(default_factory=list)
     failure: Failure | None = None
+    crossed: tuple[Crossing, ...] | None = None
+    """What its packets met between its places, once asked for (losses.py)."""
     traffic: Traffic | None = None
     """What else passed the places that saw it, set before its failure is told."""
     told: list[Told] = dataclasses.field(default_factory=list)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-import functools
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 
@@ -77,18 +76,20 @@ class Crossing:
         return self.near, self.far
 
 
-@functools.lru_cache(maxsize=256)
 def crossings(connection: Connection) -> tuple[Crossing, ...]:
     """What each end's packets met between each two neighbouring places that saw the connection.
 
     A packet that was seen behind `far` was not lost before it. What the captures did not surely cover counts neither as sent nor lost.
     """
+    if connection.crossed is not None:
+        return connection.crossed
     found = []
     for side in SIDES:
         order = connection.places if side == "client" else tuple(reversed(connection.places))
         for number, near in enumerate(order[:-1]):
             found.append(_cross(connection, side, near, order[number + 1], order[number + 2 :]))
-    return tuple(found)
+    connection.crossed = tuple(found)
+    return connection.crossed
 
 
 def full_payload(connection: Connection) -> int:
