@@ -127,8 +127,8 @@ def _found(connection: Connection, met: Reuse, answer: Segment | None) -> Found:
         where=str(connection.server),
         explanation=(
             f"The connection had been idle for {least}{shut:.3f} s{_default(shut)} when the server {how} it with {by}; {when} {lost}. "
-            f"The server's idle timeout is {least}about {shut:.1f} s{_announced(connection)}, and the caller keeps idle connections for "
-            f"{least}{idle:.1f} s or longer: whichever request falls on the moment of the close is lost. The network delivered every packet."
+            f"The server's idle timeout is {least}about {shut:.1f} s{_announced(connection)}, and the caller keeps idle connections "
+            f"for {least}{idle:.1f} s or longer: whichever request falls on the close is lost. The network delivered every packet."
         ),
         at_ns=met.end.aligned_ns,
         # A RST for what had arrived can be the work of a program that aborts on it: nothing in the packets tells the moment's purpose.
