@@ -25,7 +25,7 @@ UML_MODULES = (
 )
 #: What each kind of kernel has, in the words of `Scenario.needs`; the host's own kernel is probed.
 UML_FEATURES = frozenset(
-    {"netem", "vlan", "vxlan", "ipip", "ip_vs", "dummy", "bridge", "iptables", "owner", "reject", "rpfilter", "nat", "tun"}
+    {"netem", "vlan", "vxlan", "ipip", "ip_vs", "dummy", "bridge", "iptables", "owner", "reject", "rpfilter", "nat", "tun", "tbf"}
 )
 PROBES = {
     "vlan": "ip link add p0 type veth && ip link add link p0 name p0.5 type vlan id 5",
@@ -33,6 +33,7 @@ PROBES = {
     "bridge": "ip link add p2 type bridge",
     "ipip": "ip link add p3 type ipip local 127.0.0.1 remote 127.0.0.2",
     "netem": "tc qdisc add dev lo root netem delay 1ms",
+    "tbf": "ip link add p6 type veth && tc qdisc add dev p6 root tbf rate 20kbit burst 400 latency 1s",
     "nft": "nft add table inet probe",
     "iptables": "iptables-nft -A INPUT -p tcp -m statistic --mode nth --every 2 --packet 0 -j DROP",
     "ip_vs": "ipvsadm -A -t 127.0.0.1:1 -s rr",

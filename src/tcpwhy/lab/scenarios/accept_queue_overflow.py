@@ -131,6 +131,7 @@ SCENARIOS = tuple(
         check=check,
         cause="accept-queue-overflow",
         form=form,
+        needs=frozenset({"tbf"} if form else ()),
         defaults={"state": "both"},
     )
     for form, what in (
