@@ -191,6 +191,42 @@ def learn(
     return found[0], by_ip, before
 
 
+ANY_PORT = 0
+"""Stands for all ports of a server's address together."""
+
+
+def _sent_by(side: Side) -> str:
+    """SQL: what each place saw of a healthy connection's packets from one end, and when that began."""
+    return f"""
+        SELECT '{side}' AS side, connection, vantage, any_value(server_ip) AS server_ip, any_value(server_port)::INTEGER AS server_port,
+            min({side}_first_ns) - any_value(offset_ns) AS at_ns
+        FROM flow JOIN member USING (id) JOIN healthy USING (connection) JOIN ran USING (vantage)
+        WHERE {side}_packets > {side}_resets GROUP BY connection, vantage
+    """
+
+
+MATCHED = f"""
+    CREATE OR REPLACE TEMP TABLE matched AS
+    WITH healthy AS (
+        SELECT DISTINCT connection FROM flow JOIN member USING (id)
+        WHERE client_packets > client_syns + client_resets AND server_packets > server_resets
+           OR client_packets > 3 AND client_syns <= 1 AND client_retransmissions < 3
+           OR server_packets > 3 AND server_syn_acks <= 1 AND server_retransmissions < 3
+    ),
+    sent AS ({_sent_by("client")} UNION ALL {_sent_by("server")}),
+    ordered AS (
+        SELECT b.x, b.y FROM before_count b LEFT JOIN before_count r ON r.x = b.y AND r.y = b.x WHERE b.n > coalesce(r.n, 0)
+    ),
+    on_the_way AS (SELECT 'client' AS side, x, y FROM ordered UNION ALL SELECT 'server', y, x FROM ordered)
+    SELECT here.side, here.connection, x, y, here.server_ip, here.server_port, sent.connection IS NOT NULL AS seen
+    FROM sent here JOIN on_the_way ON on_the_way.side = here.side AND x = here.vantage
+    JOIN ran there ON there.vantage = y AND here.at_ns BETWEEN there.begin_ns AND there.end_ns
+    LEFT JOIN sent ON sent.side = here.side AND sent.connection = here.connection AND sent.vantage = y
+    WHERE x <> y
+"""
+"""For each healthy connection and place that saw an end's packets: each further place on their way, and whether it saw them too."""
+
+
 def learn_passages(
     db: duckdb.DuckDBPyConnection, names: Sequence[str], windows: Mapping[str, tuple[int, int] | None], offsets_ns: Mapping[str, int]
 ) -> Passages:
@@ -204,45 +240,20 @@ def learn_passages(
         window = windows.get(name)
         if window is not None:
             query(db, "INSERT INTO ran VALUES (?, ?, ?, ?)", (number, *window, offsets_ns.get(name, 0)))
+    query(db, MATCHED)
     pairs: dict[tuple[Side, str, str, str, int], Passage] = {}
     groups: dict[tuple[Side, str, str, int], Passage] = {}
-    for side, nearer in (
-        ("client", "b.x = here.vantage AND b.y = there.vantage"),
-        ("server", "b.y = here.vantage AND b.x = there.vantage"),
-    ):
-        for port in ("server_port", "0"):
-            sql = f"""
-                WITH healthy AS (
-                    SELECT DISTINCT connection FROM flow JOIN member USING (id)
-                    WHERE client_packets > client_syns + client_resets AND server_packets > server_resets
-                       OR client_packets > 3 AND client_syns <= 1 AND client_retransmissions < 3
-                       OR server_packets > 3 AND server_syn_acks <= 1 AND server_retransmissions < 3
-                ),
-                sent AS (
-                    SELECT connection, vantage, any_value(server_ip) AS server_ip, any_value({port})::INTEGER AS server_port,
-                        min({side}_first_ns) - any_value(offset_ns) AS at_ns
-                    FROM flow JOIN member USING (id) JOIN healthy USING (connection) JOIN ran USING (vantage)
-                    WHERE {side}_packets > {side}_resets GROUP BY connection, vantage
-                ),
-                matched AS (
-                    SELECT here.connection, here.vantage AS x, there.vantage AS y, here.server_ip, here.server_port,
-                        sent.connection IS NOT NULL AS seen
-                    FROM sent here JOIN ran there ON there.vantage <> here.vantage
-                        AND here.at_ns BETWEEN there.begin_ns AND there.end_ns
-                    JOIN before_count b ON {nearer}
-                    LEFT JOIN before_count r ON r.x = b.y AND r.y = b.x
-                    LEFT JOIN sent ON sent.connection = here.connection AND sent.vantage = there.vantage
-                    WHERE b.n > coalesce(r.n, 0)
-                )
-            """
-            of_pairs = "SELECT x, y, server_ip, server_port, count(*), count(*) FILTER (seen) FROM matched GROUP BY ALL"
-            for x, y, ip, server_port, total, seen in query(db, f"{sql} {of_pairs}"):
-                pairs[side, names[x], names[y], ip, server_port] = Passage(total, seen)  # type: ignore[index]
-            of_groups = """
-                SELECT x, server_ip, server_port, count(*), count(*) FILTER (anywhere) FROM (
-                    SELECT x, server_ip, server_port, connection, bool_or(seen) AS anywhere FROM matched GROUP BY ALL
-                ) GROUP BY ALL
-            """
-            for x, ip, server_port, total, seen in query(db, f"{sql} {of_groups}"):
-                groups[side, names[x], ip, server_port] = Passage(total, seen)  # type: ignore[index]
+    of_pairs = f"""
+        SELECT side, x, y, server_ip, coalesce(server_port, {ANY_PORT}), count(*), count(*) FILTER (seen) FROM matched
+        GROUP BY GROUPING SETS ((side, x, y, server_ip, server_port), (side, x, y, server_ip))
+    """
+    for side, x, y, ip, server_port, total, seen in query(db, of_pairs):
+        pairs[side, names[x], names[y], ip, server_port] = Passage(total, seen)
+    of_groups = f"""
+        SELECT side, x, server_ip, coalesce(server_port, {ANY_PORT}), count(*), count(*) FILTER (anywhere) FROM (
+            SELECT side, x, server_ip, server_port, connection, bool_or(seen) AS anywhere FROM matched GROUP BY ALL
+        ) GROUP BY GROUPING SETS ((side, x, server_ip, server_port), (side, x, server_ip))
+    """
+    for side, x, ip, server_port, total, seen in query(db, of_groups):
+        groups[side, names[x], ip, server_port] = Passage(total, seen)
     return pairs, groups
