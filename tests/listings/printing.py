@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import tcpwhy
 from tcpwhy.evidence.pasted import find_sections
 from tcpwhy.tables.listings._capture import Lines
 from tcpwhy.tables.listings._convert import Converted, Listing, convert
+from tests.programs import installed
 
 TCPDUMP = {
     "tcpdump -n": ("-n",),
@@ -43,10 +41,8 @@ FORMS = (*TCPDUMP, *TSHARK)
 def printed(capture: Path, form: str) -> str:
     """What the real program prints of a capture. Skips the test where it is not installed."""
     program, arguments = ("tcpdump", TCPDUMP[form]) if form in TCPDUMP else ("tshark", ("-n", *TSHARK[form]))
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed")
     done = subprocess.run(
-        [program, *arguments, "-r", str(capture)], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        [installed(program), *arguments, "-r", str(capture)], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8", "TZ": "UTC"}
     )
     return done.stdout.decode("utf-8")
 

@@ -85,7 +85,7 @@ def test_evidence_is_cited_by_the_line_on_which_it_stands(form: str, tmp_path: P
 @pytest.mark.parametrize("form", ["tcpdump -n", "tcpdump -nv", "tshark"])
 def test_an_icmp_error_is_given_to_the_connection_that_it_is_about(form: str, tmp_path: Path) -> None:
     syn = Tcp(100, CLIENT, SERVER, "S", 3_100_000_000, ip_id=9, stamps=(50, 0))
-    segments = [*exchange(OTHER, SERVER, isn=900_000_000), syn, Icmp(100.2, "10.0.0.254", 3, 13, syn)]
+    segments: list[Tcp | Icmp] = [*exchange(OTHER, SERVER, isn=900_000_000), syn, Icmp(100.2, "10.0.0.254", 3, 13, syn)]
     path = tmp_path / "a.txt"
     path.write_text(printed(write_pcap(tmp_path / "a.pcap", segments), form))
     with tcpwhy.open_case(str(path), index=False) as case:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -18,6 +17,7 @@ import pytest
 
 from tcpwhy.evidence import Source
 from tcpwhy.tables.logs import LogEvent, LogReading, read_log
+from tests.programs import installed
 
 GO = """package main
 import ("log"; "net/http"; "net/http/httputil"; "net/url"; "os")
@@ -83,9 +83,7 @@ def running(command: list[str], log: Path, environment: dict[str, str] | None = 
 
 @pytest.mark.parametrize("fault", ["reset", "refused"])
 def test_nginx(tmp_path: Path, fault: str) -> None:
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if program is None:
-        pytest.skip("nginx is not installed")
+    program = installed("nginx")
     with resetting_server() as resetting:
         upstream, port = resetting if fault == "reset" else free_port(), free_port()
         (tmp_path / "nginx.conf").write_text(
@@ -105,9 +103,7 @@ def test_nginx(tmp_path: Path, fault: str) -> None:
 
 @pytest.mark.parametrize("fault", ["reset", "refused"])
 def test_go(tmp_path: Path, fault: str) -> None:
-    program = shutil.which("go")
-    if program is None:
-        pytest.skip("go is not installed")
+    program = installed("go")
     (tmp_path / "main.go").write_text(GO, encoding="ascii")
     cache = os.environ.get("GOCACHE") or str(Path("~/.cache/go-build").expanduser())
     environment = {**os.environ, "GO111MODULE": "off", "GOCACHE": cache, "GOFLAGS": ""}

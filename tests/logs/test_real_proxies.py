@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import shutil
 import socket
 import struct
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.logs.test_real_programs import events, free_port, running
+from tests.programs import installed
 
 LATE_S = 3.0
 """So late the slow server answers; clients wait for 0.5 s."""
@@ -82,15 +82,8 @@ def ask(port: int, path: str) -> None:
         connection.getresponse().read()
 
 
-def program(name: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
 def test_haproxy(tmp_path: Path) -> None:
-    haproxy, port = program("haproxy"), free_port()
+    haproxy, port = installed("haproxy"), free_port()
     with servers() as ports:
         uses = "".join(f" use_backend {name} if {{ path /{name} }}\n" for name in ports)
         backends = "".join(f"backend {name}\n mode http\n server s1 127.0.0.1:{number}\n" for name, number in ports.items())
@@ -135,7 +128,7 @@ JSON = (
 
 
 def test_nginx_access_logs(tmp_path: Path) -> None:
-    nginx, port = program("nginx"), free_port()
+    nginx, port = installed("nginx"), free_port()
     with servers() as ports:
         places = "".join(f"location /{name} {{ proxy_pass http://127.0.0.1:{number}; }}\n" for name, number in ports.items())
         temporary = "".join(f"{kind}_temp_path {tmp_path};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
@@ -180,7 +173,7 @@ def test_python(tmp_path: Path) -> None:
 
 
 def test_node(tmp_path: Path) -> None:
-    node = program("node")
+    node = installed("node")
     script = (
         "const http = require('node:http');\n"
         "(async () => { for (const port of process.argv.slice(1)) await new Promise(done => {\n"
@@ -210,7 +203,7 @@ public class Asks { public static void main(String[] ports) {
 
 
 def test_java(tmp_path: Path) -> None:
-    java = program("java") if program("javac") else ""
+    java = installed("java") if installed("javac") else ""
     (tmp_path / "Asks.java").write_text(JAVA)
     with servers() as ports:
         order = ("refused", "reset", "eof", "late", "well")
