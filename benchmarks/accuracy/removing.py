@@ -12,10 +12,10 @@ from typing import Literal
 
 Kind = Literal["all", "one place", "one removal", "two removals"]
 
-STATE_FILES_AWAY = 4
+STATE_FILES_AWAY = 2
 """Single files of states that are taken away from a case, drawn at random: it may have a hundred."""
 
-PAIRS_AWAY = 8
+PAIRS_AWAY = 5
 """Pairs of removals of a case, drawn at random."""
 
 
