@@ -56,8 +56,8 @@ def ask(case: Path) -> Others:
         return msgspec.json.decode(kept.read_bytes(), type=Others)
     captures = sorted(path for path in case.glob("*/*.pcap*") if path.is_file())
     first = tuple(tshark(path) for path in captures)
-    second = tuple(tcptrace(path, empty=not told.connections) for path, told in zip(captures, first, strict=True))
-    others = Others(first, second)
+    second = (tcptrace(path, empty=not told.connections) for path, told in zip(captures, first, strict=True))
+    others = Others(first, tuple(second) if shutil.which("tcptrace") else ())
     kept.write_bytes(msgspec.json.encode(others))
     return others
 
