@@ -105,11 +105,15 @@ def test_an_answer_that_the_capture_lost_was_given(tmp_path: Path) -> None:
     assert len(lossy) == len(whole) - 1
     write_pcap(tmp_path / "client/a.pcap", at_client(flat(lossy, *healthy(2, 5))))
     assert report(tmp_path).totals.failed == 0
-    # Where the client acknowledges nothing of an answer, there was none.
+    # Where the client waits, closes, and acknowledges nothing of an answer, there was none.
     cut = [one for one in lossy if one.source != S or one.flags != "FA"]
     silent = [dataclasses.replace(one, ack=500_000 + 1_001) if one.flags in ("FA", "A") and one.source != S else one for one in cut]
-    write_pcap(tmp_path / "other/a.pcap", at_client(flat(silent, *healthy(2, 5))))
+    waited = [dataclasses.replace(one, at_ms=one.at_ms + 1_500) if "F" in one.flags else one for one in silent]
+    write_pcap(tmp_path / "other/a.pcap", at_client(flat(waited, *healthy(2, 5))))
     assert report(tmp_path / "other").totals.failed == 1
+    # Who closes at once may have closed its own half only, and the capture ended before the answer.
+    write_pcap(tmp_path / "half/a.pcap", at_client(flat(silent, *healthy(2, 5))))
+    assert report(tmp_path / "half").totals.failed == 0
 
 
 def test_a_damaged_index_is_made_anew(tmp_path: Path) -> None:
