@@ -123,6 +123,15 @@ def test_without_times_no_cause_is_named(tmp_path: Path) -> None:
     assert len(report.unexplained) == 1
 
 
+def test_addresses_of_ipv6_are_read(tmp_path: Path) -> None:
+    text = LISTING.replace(" IP ", " IP6 ").replace("10.0.0.1.", "2001:db8::1.").replace("10.0.0.2.", "2001:db8::2.")
+    made, _ = converted(text, tmp_path)
+    assert made.packets == 5
+    with tcpwhy.open_case(str(tmp_path / "listing.txt"), index=False) as case:
+        (connection,) = case.find("[2001:db8::1]:40000-[2001:db8::2]:80")
+    assert len(connection.segments) == 5
+
+
 def test_times_past_midnight_stay_in_order(tmp_path: Path) -> None:
     text = LISTING.replace("10:00:00.000300", "23:59:59.999999").replace("10:00:00.000400", "00:00:00.5")
     made, _ = converted("".join(text.splitlines(keepends=True)[3:]), tmp_path)

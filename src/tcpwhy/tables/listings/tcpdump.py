@@ -30,7 +30,7 @@ _LINK = re.compile(
     r"(?P<tags>(?:vlan \d+, p \d+,(?: DEI,)?(?: ethertype [^,]*,)? ?)*)"
 )
 _INFO = re.compile(r"\s*\((?P<info>(?:tos|class|flowlabel|hlim)\b(?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)\s*")
-_ENDS_OF = re.compile(r"\s*(?P<source>[^\s>,]{1,260}) > (?P<destination>[^\s>,]{1,260}?): ?")
+_ENDS_OF = re.compile(r"\s*(?P<source>[^\s>,]{1,260}) > (?P<destination>[^\s>,]{1,260}):(?:\s|$)")
 _TCP = re.compile(
     r"(?:\[[^\]]*\] )?Flags \[(?P<flags>[^\]]{0,12})\](?:, cksum 0x[0-9a-f]+ \([^)]*\))?"
     r"(?:, seq (?P<seq>\d{1,10})(?::(?P<end>\d{1,10}))?)?"
