@@ -89,9 +89,7 @@ def _suffix(cell: LadderCell) -> str:
 
 
 def _with_files(ladder: Ladder) -> _Form:
-    cells = [
-        {cell.place: f"{_ARROWS[row.sender]} {_file_of(cell)}{_at(cell)}{_suffix(cell)}" for cell in row.cells} for row in ladder.rows
-    ]
+    cells = [{cell.place: f"{_ARROWS[row.sender]} {_file_of(cell)}{_at(cell)}{_suffix(cell)}" for cell in row.cells} for row in ladder.rows]
     return _Form(_with_losses(ladder, cells), [])
 
 
