@@ -69,6 +69,6 @@ def _after_the_handshake(connection: Connection, acks: list[Segment]) -> Ignored
         waited = tuple(one for one in connection.syns if one.aligned_ns < connection.syn_acks[0].aligned_ns - AT_ONCE_NS)
         return Ignored("SYN", waited) if waited else None
     # With SYN cookies nothing is kept that could be repeated.
-    if spoke is None and reset is None and len(data) > 1 and data[-1].retransmits is not None:
-        return Ignored("ACK", tuple(taken))
+    if reset is None and len(data) > 2 and data[-1].retransmits is not None and data[-1].aligned_ns - data[0].aligned_ns >= REPEATED_NS:
+        return Ignored("ACK", tuple(data))
     return None

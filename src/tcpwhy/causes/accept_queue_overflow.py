@@ -106,10 +106,14 @@ def _unproven(connection: Connection, lost: Ignored, queue: Queue) -> Open:
 
 def _found(connection: Connection, lost: Ignored, queue: Queue) -> Found:
     program = f"{queue.program} on {queue.place}" if queue.program else f"the program at {connection.server} on {queue.place}"
+    more = len(lost.packets) - bool(lost.answers)
     what = {
         "SYN": f"{len(lost.packets)} SYNs of {connection.client} came, and the kernel dropped them without a word",
-        "ACK": f"the handshake's last ACK came, and the kernel ignored it and {len(lost.packets) - 1} more packets of {connection.client}, "
-        f"so that the client believes that it is connected and the server sent its SYN-ACK {len(lost.answers)} times more",
+        "ACK": f"the handshake's last ACK came, and the kernel ignored it and {more} more packets of {connection.client}, "
+        "so that the client believes that it is connected"
+        + (
+            f"; the server sent its SYN-ACK {len(lost.answers)} times more" if lost.answers else "; no SYN-ACK is repeated with SYN cookies"
+        ),
         "RST": f"the last ACK of {connection.client} came, and the kernel answered it with RST (net.ipv4.tcp_abort_on_overflow)",
     }[lost.form]
     delayed = connection.failure is not None and connection.failure.kind is Kind.STALLED
