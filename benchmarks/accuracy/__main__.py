@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.accuracy import others, plan
-from benchmarks.accuracy.cases import judge_all
+from benchmarks.accuracy.cases import judge_all, kept
 from benchmarks.accuracy.counting import count, failures
 from benchmarks.accuracy.making import make
 from benchmarks.accuracy.table import page
@@ -59,14 +59,18 @@ def main() -> None:
     if "make" in stages:
         make(plan.faulty(options.causes, options.runs), folder, seed=options.seed, jobs=options.jobs, wanted=None, tell=tell)
         make(plan.healthy(), folder, seed=options.seed, jobs=options.jobs, wanted=options.healthy, tell=tell)
-    if "judge" in stages or "table" in stages:
+    if "judge" in stages:
         cases = list(judge_all(folder, jobs=options.jobs, quick=options.quick, tell=tell))
         problems = [line for judged, _ in cases for line in failures(judged)]
         (folder / PROBLEMS).write_text("".join(f"{line}\n" for line in problems))
         tell(f"{len(problems)} problems, in {folder / PROBLEMS}")
-        if "table" in stages:
-            options.page.write_text(page(count(cases), others.versions()))
-            tell(f"written: {options.page}")
+    if "table" in stages:
+        cases = list(kept(folder))
+        versions = len({judged.program for judged, _ in cases})
+        if versions > 1:
+            tell(f"the verdicts are of {versions} versions of tcpwhy: `judge` brings all of them to this one")
+        options.page.write_text(page(count(cases), others.versions()))
+        tell(f"written: {options.page}")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,23 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.accuracy.counting import failures
-from benchmarks.accuracy.judging import Judged, judge
+from benchmarks.accuracy.judging import Judged, judge, kept_verdicts
 from benchmarks.accuracy.making import truth_file
 from benchmarks.accuracy.others import Others, ask
+
+
+def truths_of(folder: Path) -> list[Path]:
+    """The truth of each finished case, the first ones of all scenarios before the second ones: a part of them speaks of all causes."""
+    slots = sorted(folder.iterdir(), key=lambda slot: (int(slot.suffix[1:]) if slot.suffix[1:].isdecimal() else 0, slot.name))
+    return [truth for truth in map(truth_file, slots) if truth is not None]
+
+
+def kept(folder: Path) -> Iterator[tuple[Judged, Others]]:
+    """What was judged before, by this version of the program or another one."""
+    for truth in truths_of(folder):
+        judged = kept_verdicts(truth)
+        if judged is not None:
+            yield judged, ask(truth.parent / judged.case)
 
 
 def judge_one(truth: Path, *, quick: bool) -> tuple[Judged, Others]:
@@ -21,8 +35,8 @@ def judge_one(truth: Path, *, quick: bool) -> tuple[Judged, Others]:
 
 
 def judge_all(folder: Path, *, jobs: int, quick: bool, tell: Callable[[str], None]) -> Iterator[tuple[Judged, Others]]:
-    """All cases of the folder, in the order of their names, each in a process that is not kept for long."""
-    truths = [truth for truth in map(truth_file, sorted(folder.iterdir())) if truth is not None]
+    """All cases of the folder, each in a process that is not kept for long."""
+    truths = truths_of(folder)
     # fresh processes: DuckDB's threads do not survive a fork
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=20) as pool:
         for number, (judged, told) in enumerate(pool.map(partial(judge_one, quick=quick), truths), start=1):

@@ -99,15 +99,20 @@ def judge(truth_file: Path, *, quick: bool = False) -> Judged:
 
     `quick`: with all of it and with single vantage points only.
     """
+    judged = kept_verdicts(truth_file)
+    if judged is None or judged.program != program() or (judged.quick and not quick):
+        judged = judge_anew(truth_file, quick=quick)
+        (truth_file.parent / JUDGED).write_bytes(msgspec.json.format(msgspec.json.encode(judged), indent=1))
+    return judged
+
+
+def kept_verdicts(truth_file: Path) -> Judged | None:
+    """What was kept beside a case, by whatever version of the program; None where nothing was."""
     kept = truth_file.parent / JUDGED
     if kept.exists():
         with contextlib.suppress(msgspec.ValidationError):  # written by another version of this file
-            judged = msgspec.json.decode(kept.read_bytes(), type=Judged)
-            if judged.program == program() and (quick or not judged.quick):
-                return judged
-    judged = judge_anew(truth_file, quick=quick)
-    kept.write_bytes(msgspec.json.format(msgspec.json.encode(judged), indent=1))
-    return judged
+            return msgspec.json.decode(kept.read_bytes(), type=Judged)
+    return None
 
 
 def judge_anew(truth_file: Path, *, quick: bool = False) -> Judged:
