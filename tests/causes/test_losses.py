@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import tcpwhy
+from tcpwhy.connections.losses import crossings
 from tcpwhy.diagnosis.finding import Between, Finding, Report
 from tests.causes.cases import only, report, verdicts
 from tests.packets import Icmp, Tcp, exchange, write_pcap
@@ -259,3 +261,25 @@ def test_loss_that_spares_no_size_is_no_mtu_black_hole(tmp_path: Path) -> None:
     told = places(tmp_path, said, lambda one: one in first)
     assert "mtu-blackhole" not in {cause for cause, confidence in verdicts(told) if confidence != "possible"}
     assert ("packet-loss", "confirmed") in verdicts(told)
+
+
+def test_a_record_that_the_capture_holds_whole_and_cut_is_sent_once(tmp_path: Path) -> None:
+    """A VLAN's interface has one large record of which its parent has the pieces; a capture of `any` with cooked headers tells neither."""
+    whole = client(1_500, BODY, b"x" * 5 * FULL, "PA")
+    pieces = [client(1_500.01, BODY + at * FULL, b"x" * FULL, number=at, flags="PA" if at == 4 else "A") for at in range(5)]
+    story = [
+        *opened(),
+        *pieces,
+        server(1_501, BODY + 5 * FULL),
+        server(1_502, BODY + 5 * FULL, payload=b"HTTP/1.1 200 OK\r\n\r\n", flags="PA"),
+    ]
+    everyone = sorted([*story, *others()], key=lambda one: one.at_ms)
+    write_pcap(tmp_path / "client/any.pcap", sorted([*everyone, whole], key=lambda one: one.at_ms))
+    far = [dataclasses.replace(one, at_ms=one.at_ms + (0.3 if one.destination == SERVER else -0.3)) for one in everyone]
+    write_pcap(tmp_path / "server/eth0.pcap", sorted(far, key=lambda one: one.at_ms))
+    with tcpwhy.open_case(tmp_path, index=False) as case:
+        [connection] = case.find(f"{CLIENT}-{SERVER}")
+        up = next(one for one in crossings(connection) if one.side == "client")
+    assert (up.near, up.far, up.doubt) == ("client", "server", None)
+    assert up.lost == 0
+    assert sum(one.length for one in up.passed) == len(HEAD) + 5 * FULL

@@ -106,13 +106,14 @@ def _cross(connection: Connection, side: Side, near: str, far: str, behind: tupl
     full = full_payload(connection)
     unread = [_unread(connection.views[place]) for place in (near, far)]
     late = _late(connection, side, near, (far, *behind))
+    whole = _held_in_pieces(connection, side, near)
     sent, largest, fitting = 0, -1, full
     tried: Counter[int] = Counter()
     missing: list[Missing] = []
     passed: list[Segment] = []
     for segment in connection.segments:
         sighting = segment.sighting_at(near)
-        if segment.sender != side or sighting is None or _is_cut_anew(segment, near):
+        if segment.sender != side or sighting is None or id(segment) in whole or _is_cut_anew(segment, near):
             continue
         at_ns = sighting.aligned_ns
         if not _covered(connection, far, at_ns) or any(span is not None and span[0] <= at_ns <= span[1] for span in unread):
@@ -204,6 +205,31 @@ def _is_cut_anew(segment: Segment, place: str) -> bool:
     elsewhere = (sighting.packet.file, sighting.packet.interface) != (before.packet.file, before.packet.interface)
     soon = abs(sighting.aligned_ns - before.aligned_ns) <= FORWARDED_NS
     return elsewhere and soon and segment.ts_value == segment.retransmits.ts_value
+
+
+def _held_in_pieces(connection: Connection, side: Side, place: str) -> set[int]:
+    """Identities of the segments whose very bytes stand in a place's capture once more, in pieces.
+
+    A host hands one large record to the interface that cuts it for another (a VLAN's above its parent), and a capture of `any` has both.
+    """
+    by_stamp: dict[int | None, list[tuple[int, Segment]]] = {}
+    for one in connection.segments:
+        sighting = one.sightings.get(place)
+        if one.sender == side and one.length and sighting is not None:
+            by_stamp.setdefault(one.ts_value, []).append((sighting.aligned_ns, one))
+    full = full_payload(connection)
+    found: set[int] = set()
+    for entries in by_stamp.values():
+        entries.sort(key=lambda entry: entry[0])
+        times = [at_ns for at_ns, _ in entries]
+        for at_ns, segment in entries:
+            if segment.length <= full:
+                continue
+            near = entries[bisect.bisect_left(times, at_ns - FORWARDED_NS) : bisect.bisect_right(times, at_ns + FORWARDED_NS)]
+            begins = ((seq_distance(segment.seq, other.seq), other.length) for _, other in near if other.length < segment.length)
+            if holds(joined((begin, begin + length) for begin, length in begins), 0, segment.length):
+                found.add(id(segment))
+    return found
 
 
 def _absent(segment: Segment, place: str) -> int:
