@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from benchmarks.accuracy.judging import Answer, FailedOne, Judged
-from benchmarks.accuracy.others import Ends, Others, both
+from benchmarks.accuracy.others import Others, both
 from tcpwhy.causes import ALL_IDS
 from tcpwhy.diagnosis.finding import CONFIDENCES
 
@@ -24,7 +24,7 @@ class CauseCount:
     at_place: Counter[Answer] = field(default_factory=Counter)
     """Of each connection at each place that saw it, with that place alone."""
     unseen: int = 0
-    """Answers `missed` in `at_place` where neither other program flags anything in that place's captures."""
+    """Answers `missed` in `at_place` where that place's packets show no trouble: no reset, nothing sent again, no closed window."""
     less: Counter[Answer] = field(default_factory=Counter)
     """With something removed, single places included."""
     weakened: int = 0
@@ -41,7 +41,7 @@ class CauseCount:
 
     @property
     def recall_at_place(self) -> float:
-        """The same with one place, of those in whose captures anything shows."""
+        """The same with one place, of those where any trouble shows."""
         return _share(_named(self.at_place), self.at_place.total() - self.unseen)
 
 
@@ -108,12 +108,7 @@ def _count_failed(numbers: Count, judged: Judged, one: FailedOne, others: Others
         place = verdict.part.removesuffix(" alone")
         if kind == "one place" and place in one.places:
             cause.at_place[verdict.answer] += 1
-            cause.unseen += verdict.answer == "missed" and not _shows(ends, place, others)
-
-
-def _shows(ends: Ends, place: str, others: Others) -> bool:
-    """Whether another program flags the connection in a capture of the place."""
-    return any(told.place == place and ends in told.flagged for told in (*others.tshark, *others.tcptrace))
+            cause.unseen += verdict.answer == "missed" and ends not in others.troubled.get(place, ())
 
 
 def _said(said: tuple[str, ...], answer: Answer) -> str:

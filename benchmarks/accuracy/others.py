@@ -8,6 +8,7 @@ import ipaddress
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,9 +18,14 @@ Ends = tuple[str, str]
 
 KEPT = "others.json"
 
-WARNING = 6291456  # epan/proto.h PI_WARN
 BAD_TCP = "tcp.analysis.flags && !tcp.analysis.window_update && !tcp.analysis.keep_alive && !tcp.analysis.keep_alive_ack"
 """What Wireshark's own colouring rules call `Bad TCP`."""
+
+RESET = "tcp.connection.rst"
+"""The expert info, a warning, of a packet with RST."""
+
+AGAIN_S = 0.15
+"""What is seen again after so long is no copy that the capture made, but was sent again (Linux repeats after 0.2 s, TCP_RTO_MIN)."""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -36,6 +42,8 @@ class Others(msgspec.Struct, frozen=True):
 
     tshark: tuple[Told, ...]
     tcptrace: tuple[Told, ...]
+    troubled: dict[str, tuple[Ends, ...]]
+    """By place: connections whose packets there hold a reset, something sent again, or a closed window, as tshark dissects them."""
 
 
 def versions() -> dict[str, str]:
@@ -53,32 +61,63 @@ def ask(case: Path) -> Others:
     """Ask both programs about a case; what they said is kept beside it, and taken from there next time."""
     kept = case.parent / KEPT
     if kept.exists():
-        return msgspec.json.decode(kept.read_bytes(), type=Others)
+        with contextlib.suppress(msgspec.ValidationError):  # written by another version of this file
+            return msgspec.json.decode(kept.read_bytes(), type=Others)
     captures = sorted(path for path in case.glob("*/*.pcap*") if path.is_file())
-    first = tuple(tshark(path) for path in captures)
+    troubled: dict[str, set[Ends]] = {path.parent.name: set() for path in captures}
+    first = []
+    for path in captures:
+        every, bad = packets(path)
+        troubled[path.parent.name] |= bad
+        first.append(Told(path.parent.name, True, tuple(sorted(every)), tuple(sorted(tshark_flags(path)))))
     second = (tcptrace(path, empty=not told.connections) for path, told in zip(captures, first, strict=True))
-    others = Others(first, tuple(second) if shutil.which("tcptrace") else ())
+    others = Others(
+        tuple(first),
+        tuple(second) if shutil.which("tcptrace") else (),
+        {place: tuple(sorted(found)) for place, found in troubled.items()},
+    )
     kept.write_bytes(msgspec.json.encode(others))
     return others
 
 
-def tshark(capture: Path) -> Told:
-    """Flagged is a connection with a packet whose expert info is a warning or an error, or that Wireshark colours as bad TCP."""
-    every = _fields(capture, "tcp")
-    flagged = _fields(capture, f"tcp && (({BAD_TCP}) || _ws.expert.severity >= {WARNING})")
-    return Told(capture.parent.name, True, tuple(sorted(every)), tuple(sorted(flagged)))
+def tshark_flags(capture: Path) -> set[Ends]:
+    """Connections with a packet whose expert info is a reset, or that Wireshark colours as bad TCP."""
+    rows = _fields(capture, f"tcp && (({BAD_TCP}) || {RESET})", ENDS)
+    return {_ends_of(row) for row in set(rows)}
 
 
-def _fields(capture: Path, condition: str) -> set[Ends]:
-    names = ("ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "tcp.srcport", "tcp.dstport")
+ENDS = ("ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "tcp.srcport", "tcp.dstport")
+NUMBERS = ("frame.time_epoch", "tcp.flags", "tcp.seq_raw", "tcp.len", "tcp.window_size_value")
+FIN, SYN, RST = 0x01, 0x02, 0x04  # RFC 9293 section 3.1
+
+
+def packets(capture: Path) -> tuple[set[Ends], set[Ends]]:
+    """All connections of a capture, and those with a reset, something sent again, or a closed window: by plain packets, no analysis."""
+    every, troubled = set(), set()
+    first_seen: dict[tuple[str, ...], float] = {}
+    for row in _fields(capture, "tcp", (*ENDS, *NUMBERS)):
+        ends = _ends_of(row[: len(ENDS)])
+        every.add(ends)
+        time, flags, length, window = float(row[6]), int(row[7], 16), int(row[9] or 0), int(row[10] or 0)
+        again = False
+        if length or flags & (SYN | FIN):
+            key = (*row[: len(ENDS)], row[8], row[9])
+            again = time - first_seen.setdefault(key, time) > AGAIN_S
+        if again or flags & RST or not (window or flags & SYN):
+            troubled.add(ends)
+    return every, troubled
+
+
+def _fields(capture: Path, condition: str, names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     command = ["tshark", "-n", "-r", str(capture), "-Y", f"({condition}) && !icmp && !icmpv6", "-T", "fields", "-E", "occurrence=l"]
     command += [word for name in names for word in ("-e", name)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = set()
-    for line in set(done.stdout.splitlines()):
-        ip4s, ip4d, ip6s, ip6d, sport, dport = line.split("\t")
-        found.add(both(_end(ip6s or ip4s, sport), _end(ip6d or ip4d, dport)))
-    return found
+    return (tuple(line.split("\t")) for line in done.stdout.splitlines())
+
+
+def _ends_of(row: tuple[str, ...]) -> Ends:
+    ip4s, ip4d, ip6s, ip6d, sport, dport = row
+    return both(_end(ip6s or ip4s, sport), _end(ip6d or ip4d, dport))
 
 
 def tcptrace(capture: Path, *, empty: bool) -> Told:

@@ -32,8 +32,9 @@ confirmed or likely, or where the list of possible ones lacks the true one. Reca
 ONE_PLACE = """\
 ## With one place alone
 
-One answer for each connection at each place that saw a packet of it. *Silent*: missed, and neither tshark nor tcptrace flags the
-connection in that place's captures either, for all that shows there is in order; these do not count for the recall.
+One answer for each connection at each place that saw a packet of it. *Silent*: missed, and nothing in that place's packets of the
+connection (as tshark lists them) is a reset, was sent again, or closes the window: all that shows there is in order. These do not
+count for the recall.
 """
 
 LESS = """\
@@ -45,8 +46,8 @@ All answers with one vantage point alone, and with one or two removals. *Weaker*
 OTHERS = """\
 ## Beside tshark and tcptrace
 
-What both say of the same captures. tshark *flags* a connection with a packet whose expert info is a warning or an error, or that
-Wireshark colours as bad TCP; tcptrace one of which it counts a reset, a retransmission, a zero window, or packets of one side only.
+What both say of the same captures. tshark *flags* a connection with a packet whose expert info tells a reset, or that Wireshark
+colours as bad TCP; tcptrace one of which it counts a reset, a retransmission, a zero window, or packets of one side only.
 Neither claims to name a cause, and neither does; a flag on a healthy connection (a reset after everything was delivered, a packet
 captured twice) is no mistake of theirs, but it is what somebody has to look at.
 """
