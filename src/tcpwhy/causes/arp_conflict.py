@@ -73,7 +73,8 @@ def examine(connection: Connection) -> Verdict:
     known = _went_where_it_belongs(connection)
     if known is not None:
         return known
-    if failure.kind in (Kind.SILENT, Kind.REFUSED) or (failure.kind is Kind.RESET and failure.segments[-1] in resets[:1]):
+    waited = failure.kind in (Kind.STALLED, Kind.GAVE_UP) and connection.failed_repeating
+    if waited or failure.kind in (Kind.SILENT, Kind.REFUSED) or (failure.kind is Kind.RESET and failure.segments[-1] in resets[:1]):
         return Open("another host that claims the address by ARP would get the packets", ask)
     return RuledOut("nothing shows that two hosts claim the address")
 

@@ -267,8 +267,9 @@ def _from_one_place(connection: Connection) -> Verdict:
     """With one place, or without the other backend: at most open."""
     failure = connection.failure
     everywhere = (backends_of(connection, "the strays, and the RST that answers them, would be at another one"),)
-    if failure is None or failure.kind not in (Kind.RESET, Kind.SILENT):
-        return RuledOut("the connection was neither reset nor did it fall silent")
+    waited = failure is not None and failure.kind in (Kind.STALLED, Kind.GAVE_UP) and connection.failed_repeating
+    if failure is None or not (waited or failure.kind in (Kind.RESET, Kind.SILENT)):
+        return RuledOut("the connection was neither reset, nor did it fall silent or repeat what it had sent")
     first = connection.resets[0] if connection.resets else None
     closed_first = any(
         segment.is_fin and segment.sender == "server" and first is not None and segment.aligned_ns < first.aligned_ns

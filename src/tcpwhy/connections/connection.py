@@ -302,6 +302,17 @@ class Connection:
         return None
 
     @property
+    def failed_repeating(self) -> bool:
+        """Data was sent again and again while it failed, or was held up: what an end sent, or the answers to it, did not arrive."""
+        if self.failure is None:
+            return False
+        own = {id(segment) for segment in self.failure.segments}
+        return any(
+            segment.length and segment.retransmits is not None and (id(segment) in own or id(segment.retransmits) in own)
+            for segment in self.segments
+        )
+
+    @property
     def first_ns(self) -> int:
         """Of the place nearest to the client, by its own clock."""
         return self.views[self.places[0]].first_ns
