@@ -158,10 +158,9 @@ def test_tshark_flags_what_was_repeated_and_nothing_that_is_well(tmp_path: Path)
     failed = {
         both(entry["client"], entry["server"]) for entry in json.loads(case.with_name("synack-lost.expected.json").read_text())["failed"]
     }
-    every, troubled = others.packets(case / "server" / "eth0.pcap")
-    flagged = others.tshark_flags(case / "server" / "eth0.pcap")
-    assert failed <= flagged < every
-    assert failed <= troubled < every
+    told, troubled = others.tshark(case / "server" / "eth0.pcap")
+    assert failed <= set(told.flagged) < set(told.connections)
+    assert failed <= troubled < set(told.connections)
 
 
 # ---- what is counted and told

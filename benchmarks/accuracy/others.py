@@ -8,7 +8,6 @@ import ipaddress
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -18,11 +17,9 @@ Ends = tuple[str, str]
 
 KEPT = "others.json"
 
-BAD_TCP = "tcp.analysis.flags && !tcp.analysis.window_update && !tcp.analysis.keep_alive && !tcp.analysis.keep_alive_ack"
-"""What Wireshark's own colouring rules call `Bad TCP`."""
-
-RESET = "tcp.connection.rst"
-"""The expert info, a warning, of a packet with RST."""
+BAD_TCP = "tcp.analysis.flags"
+NOT_BAD = ("tcp.analysis.window_update", "tcp.analysis.keep_alive", "tcp.analysis.keep_alive_ack")
+"""What has BAD_TCP and none of these, Wireshark's own colouring rules call `Bad TCP`."""
 
 AGAIN_S = 0.15
 """What is seen again after so long is no copy that the capture made, but was sent again (Linux repeats after 0.2 s, TCP_RTO_MIN)."""
@@ -67,9 +64,9 @@ def ask(case: Path) -> Others:
     troubled: dict[str, set[Ends]] = {path.parent.name: set() for path in captures}
     first = []
     for path in captures:
-        every, bad = packets(path)
-        troubled[path.parent.name] |= bad
-        first.append(Told(path.parent.name, True, tuple(sorted(every)), tuple(sorted(tshark_flags(path)))))
+        told, in_trouble = tshark(path)
+        troubled[path.parent.name] |= in_trouble
+        first.append(told)
     second = (tcptrace(path, empty=not told.connections) for path, told in zip(captures, first, strict=True))
     others = Others(
         tuple(first),
@@ -80,44 +77,35 @@ def ask(case: Path) -> Others:
     return others
 
 
-def tshark_flags(capture: Path) -> set[Ends]:
-    """Connections with a packet whose expert info is a reset, or that Wireshark colours as bad TCP."""
-    rows = _fields(capture, f"tcp && (({BAD_TCP}) || {RESET})", ENDS)
-    return {_ends_of(row) for row in set(rows)}
-
-
 ENDS = ("ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "tcp.srcport", "tcp.dstport")
-NUMBERS = ("frame.time_epoch", "tcp.flags", "tcp.seq_raw", "tcp.len", "tcp.window_size_value")
+NUMBERS = ("frame.time_epoch", "tcp.flags", "tcp.seq_raw", "tcp.len", "tcp.window_size_value", BAD_TCP, *NOT_BAD)
 FIN, SYN, RST = 0x01, 0x02, 0x04  # RFC 9293 section 3.1
 
 
-def packets(capture: Path) -> tuple[set[Ends], set[Ends]]:
-    """All connections of a capture, and those with a reset, something sent again, or a closed window: by plain packets, no analysis."""
-    every, troubled = set(), set()
+def tshark(capture: Path) -> tuple[Told, set[Ends]]:
+    """What it flags (a reset, of which its expert info warns, or bad TCP), and the connections in trouble by plain packets.
+
+    The latter are those with a reset, something sent again, or a closed window, without any analysis.
+    """
+    every, flagged, troubled = set(), set(), set()
     first_seen: dict[tuple[str, ...], float] = {}
-    for row in _fields(capture, "tcp", (*ENDS, *NUMBERS)):
-        ends = _ends_of(row[: len(ENDS)])
-        every.add(ends)
-        time, flags, length, window = float(row[6]), int(row[7], 16), int(row[9] or 0), int(row[10] or 0)
+    command = ["tshark", "-n", "-r", str(capture), "-Y", "tcp && !icmp && !icmpv6", "-T", "fields", "-E", "occurrence=l"]
+    command += [word for name in (*ENDS, *NUMBERS) for word in ("-e", name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    for line in done.stdout.splitlines():
+        ip4s, ip4d, ip6s, ip6d, sport, dport, epoch, bits, seq, size, room, analysed, *harmless = line.split("\t")
+        ends = both(_end(ip6s or ip4s, sport), _end(ip6d or ip4d, dport))
+        time, flags, length, window = float(epoch), int(bits, 16), int(size or 0), int(room or 0)
         again = False
         if length or flags & (SYN | FIN):
-            key = (*row[: len(ENDS)], row[8], row[9])
+            key = (ip4s, ip6s, sport, dport, seq, size)
             again = time - first_seen.setdefault(key, time) > AGAIN_S
+        every.add(ends)
+        if flags & RST or (analysed and not any(harmless)):
+            flagged.add(ends)
         if again or flags & RST or not (window or flags & SYN):
             troubled.add(ends)
-    return every, troubled
-
-
-def _fields(capture: Path, condition: str, names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    command = ["tshark", "-n", "-r", str(capture), "-Y", f"({condition}) && !icmp && !icmpv6", "-T", "fields", "-E", "occurrence=l"]
-    command += [word for name in names for word in ("-e", name)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return (tuple(line.split("\t")) for line in done.stdout.splitlines())
-
-
-def _ends_of(row: tuple[str, ...]) -> Ends:
-    ip4s, ip4d, ip6s, ip6d, sport, dport = row
-    return both(_end(ip6s or ip4s, sport), _end(ip6d or ip4d, dport))
+    return Told(capture.parent.name, True, tuple(sorted(every)), tuple(sorted(flagged))), troubled
 
 
 def tcptrace(capture: Path, *, empty: bool) -> Told:
