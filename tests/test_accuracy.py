@@ -211,10 +211,10 @@ def test_the_page_says_which_goals_were_reached() -> None:
     good = count([(judged_case("syn-lost", ("all", "all", "confirmed"), ("x alone", "one place", "likely")), LOUD)])
     text = page(good, {"tshark": "4.0.17"})
     assert text.count("| yes |") == 5
-    assert "**no**" not in text
+    assert text.count("**no**") == 2, "too few runs, too few healthy connections"
     assert "tshark 4.0.17" in text
     bad = count([(judged_case("syn-lost", ("all", "all", "missed"), ("x alone", "one place", "wrong"), accused=True), LOUD)])
-    assert page(bad, {}).count("**no**") == 4
+    assert page(bad, {}).count("**no**") == 6
     for line in text.splitlines():
         assert not line.startswith("|") or line.endswith("|")
 

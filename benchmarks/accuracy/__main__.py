@@ -11,7 +11,7 @@ from benchmarks.accuracy import others, plan
 from benchmarks.accuracy.cases import judge_all, kept
 from benchmarks.accuracy.counting import count, failures
 from benchmarks.accuracy.making import make
-from benchmarks.accuracy.table import page
+from benchmarks.accuracy.table import HEALTHY, RUNS, page
 from tcpwhy.causes import ALL_IDS
 
 STAGES = ("make", "judge", "table")
@@ -27,8 +27,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"{', '.join(STAGES)} (default: all of them)")
     parser.add_argument("--folder", type=Path, default=Path("accuracy-cases"), help="where cases and verdicts are kept (%(default)s)")
     parser.add_argument("--causes", default="", help="only these, separated by commas")
-    parser.add_argument("--runs", type=int, default=20, help="runs a cause, spread over its scenarios (%(default)s)")
-    parser.add_argument("--healthy", type=int, default=100_000, help="connections in runs where nothing fails (%(default)s)")
+    parser.add_argument("--runs", type=int, default=RUNS, help="runs a cause, spread over its scenarios (%(default)s)")
+    parser.add_argument("--healthy", type=int, default=HEALTHY, help="connections in runs where nothing fails (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="everything drawn at random follows from it (%(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="cases made, or judged, at the same time (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="judge with all evidence and with single vantage points only")

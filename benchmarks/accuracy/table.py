@@ -15,6 +15,10 @@ from tcpwhy.causes import ALL_IDS
 RECALL_AT_PLACE = 0.95
 """The goal with one place alone; with all evidence it is 1."""
 
+RUNS = 20
+HEALTHY = 100_000
+"""How much has to be run for the numbers to say something."""
+
 INTRODUCTION = """\
 # Accuracy
 
@@ -84,7 +88,10 @@ def _goals(numbers: Count) -> list[str]:
     wrong = sum(one.whole["wrong"] + one.less["wrong"] for one in numbers.causes.values())
     accused = sum(numbers.accused.values())
     all_named = _together(numbers.causes.values())
+    fewest = min(numbers.causes[cause].runs if cause in numbers.causes else 0 for cause in ALL_IDS)
     goals = [
+        (f"runs of each of the {len(ALL_IDS)} causes, at least {RUNS}", f"{fewest:,}", fewest >= RUNS),
+        (f"connections in runs where nothing fails, at least {HEALTHY:,}", f"{numbers.healthy:,}", numbers.healthy >= HEALTHY),
         ("wrong causes, with all evidence or less", f"{wrong:,}", wrong == 0),
         ("healthy connections accused, with all evidence or less", f"{accused:,}", accused == 0),
         ("recall with all evidence", _percent(all_named.recall), all_named.recall == 1),
