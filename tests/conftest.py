@@ -53,7 +53,7 @@ def _turn(item: pytest.Item) -> tuple[int, bool, str]:
     if "all_lab_cases" not in getattr(item, "fixturenames", ()):
         return 0, False, ""
     name = _lab_case_of(item)
-    return 1, comes_late(name), name
+    return 1, not name or comes_late(name), name
 
 
 def _lab_case_of(item: pytest.Item) -> str:

@@ -70,7 +70,25 @@ def _is_passed(connection: Connection, segment: Segment, last: str, place: str) 
         return passes
     if segment.sender == "server":
         return place in connection.views and connection.is_client_host(place) is True
-    return server.ip in topology.addresses.get(place, frozenset())
+    return server.ip in topology.addresses.get(place, frozenset()) and _is_the_only_end(connection, segment, last, place)
+
+
+def _is_the_only_end(connection: Connection, segment: Segment, last: str, place: str) -> bool:
+    """True where a host that has the server's address is where the packet must go, as far as is known.
+
+    A balancer has several real servers with one address: the last that saw the packet may be another of these. So none but this host may
+    be known to have the address, connections that the places before saw may not have gone elsewhere, and the packet must be seen to leave.
+    """
+    topology = connection.topology
+    server = connection.views[last].server
+    if any(server.ip in own for other, own in topology.addresses.items() if other not in (place, *connection.places)):
+        return False
+    if any(topology.passes(segment.sender, before, place, server.ip, server.port) is False for before in segment.places):
+        return False
+    sighting = segment.sighting_at(last)
+    copies = sighting.copies if sighting is not None else []
+    leaves = any(copy.direction == "out" for copy in copies) or len({copy.ttl for copy in copies}) > 1
+    return last == connection.places[0] or leaves
 
 
 def _sees(connection: Connection, segment: Segment, places: tuple[str, ...]) -> bool:
