@@ -21,9 +21,11 @@ hypothesis.settings.load_profile("shared machine")
 
 
 def pytest_configure() -> None:
-    """Lets SIGINT have its meaning: a shell's background job inherits it ignored, and so would the programs that tests interrupt."""
+    """Lets SIGINT and SIGHUP have their meaning: a background job, or nohup, inherits them ignored, and so would what tests interrupt."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(optionalhook=True)
