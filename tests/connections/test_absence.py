@@ -129,3 +129,14 @@ def test_a_damaged_index_is_made_anew(tmp_path: Path) -> None:
             assert case.diagnosis().report == first
     with tcpwhy.open_case(tmp_path) as case:
         assert [one.refreshed for one in case.index()] == [False]
+
+
+def test_of_several_hosts_with_the_servers_address_the_packet_may_have_ended_at_another(tmp_path: Path) -> None:
+    """A balancer's real servers share one address: what came to one of them and ended there was not lost on the way to another."""
+    write_pcap(tmp_path / "balancer/a.pcap", at_client(flat(*healthy(12), lost())))
+    write_pcap(tmp_path / "rs1/a.pcap", at_server(flat(*healthy(12))))
+    write_pcap(tmp_path / "rs2/a.pcap", at_server(lost()))
+    (tmp_path / "tcpwhy.toml").write_text('[vantage.rs1]\naddresses = ["10.0.0.1", "10.0.0.11"]\n')
+    told = verdicts(report(tmp_path))
+    assert ("syn-lost", "possible") in told
+    assert all(confidence == "possible" for _, confidence in told)
