@@ -15,6 +15,9 @@ from xdist.scheduler import LoadScopeScheduling
 from tcpwhy import lab
 from tests.lab.cases import comes_late
 
+OF_LAB_CASES = ("tests/lab/", "tests/verdicts/")
+"""Where tests are whose parameter is a lab case."""
+
 # Other tests run beside on few processors: how long one example takes says nothing there. Endless ones are caught by the tests of time.
 hypothesis.settings.register_profile("shared machine", deadline=None)
 hypothesis.settings.load_profile("shared machine")
@@ -40,7 +43,8 @@ class _ByWhatTheyShare(LoadScopeScheduling):  # type: ignore[misc]
     def _split_scope(self, nodeid: str) -> str:
         file, _, test = nodeid.partition("::")
         parameter = test.partition("[")[2].removesuffix("]")
-        return parameter if parameter in lab.catalogue() else file
+        # Elsewhere a parameter of that name is a cause's: it needs no case, and must not bring those that wait for one to the front.
+        return parameter if file.startswith(OF_LAB_CASES) and parameter in lab.catalogue() else file
 
 
 @pytest.hookimpl(trylast=True)

@@ -83,7 +83,7 @@ class Presence:
         query(
             self._db,
             """
-            CREATE TABLE presence AS SELECT ip, vantage, max(last_ns) AS heard_ns FROM (
+            CREATE OR REPLACE TABLE presence AS SELECT ip, vantage, max(last_ns) AS heard_ns FROM (
                 SELECT client_ip AS ip, vantage, client_last_ns AS last_ns FROM flow WHERE client_packets > 0
                 UNION ALL SELECT server_ip, vantage, server_last_ns FROM flow WHERE server_packets > 0
             ) GROUP BY ALL ORDER BY ALL
