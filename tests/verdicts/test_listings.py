@@ -15,7 +15,7 @@ from tests.verdicts.truth import places, wrong
 
 pytestmark = pytest.mark.lab
 
-FORMS = ("tcpdump -n", "tcpdump -nv", "tshark", "tcpdump -nevvSXtttt", "tshark absolute", "tcpdump -ttt")
+FORMS = ("tcpdump -n", "tcpdump -nv", "tcpdump -nevvSXtttt")
 ONE_OF = 6
 """So many of the cases are printed: each takes as long as the case itself."""
 

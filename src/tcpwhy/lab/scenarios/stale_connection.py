@@ -102,7 +102,7 @@ def check(view: CaseView) -> Truth:
     return Truth(
         [one.failed("stale-connection") for one in failed],
         healthy_connections=len(tried) - len(failed),
-        confidence="confirmed",
+        confidence="confirmed" if failed else None,
     )
 
 

@@ -92,7 +92,7 @@ def check(view: CaseView) -> Truth:
     return Truth(
         [one.failed("timestamp-rejected") for one in failed],
         healthy_connections=len(own) - len(failed),
-        confidence="confirmed",
+        confidence="confirmed" if failed else None,
     )
 
 
