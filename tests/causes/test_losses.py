@@ -101,6 +101,45 @@ def test_small_segments_lost_between_two_places_while_larger_ones_pass_are_confi
     assert {one.cause for one in finding.ruled_out} >= {"mtu-blackhole", "peer-vanished", "slow-server", "asymmetric-drop"}
 
 
+def test_what_ends_a_wait_after_the_client_had_given_up_is_no_cause_of_it(tmp_path: Path) -> None:
+    """Its close, sent again, brings the ACK that had been lost; the rest of the answer then meets a socket that nobody reads."""
+    asked, half, rest = C + len(HEAD), b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nabc", b"z" * 96
+    tries = [server(1_010 + later, asked, payload=half, flags="PA") for later in (0, *REPEATS[:4])]
+    acks = [client(one.at_ms + 1, asked, ack=S + len(half)) for one in tries]
+    closes = [client(at, asked, flags="FA", ack=S + len(half)) for at in (5_100, 5_300)]
+    end = [server(5_302, asked + 1, seq=S + len(half), payload=rest, flags="PA"), Tcp(5_303, CLIENT, SERVER, "R", asked + 1)]
+    lost = {*(one.at_ms for one in acks), closes[0].at_ms}
+    told = places(tmp_path, [*opened(), *tries, *acks, *closes, *end], lambda one: one.at_ms in lost and one.source == CLIENT)
+    confirmed(told, "packet-loss")
+
+
+def test_a_repetition_that_got_through_begins_a_new_wait_for_what_follows(tmp_path: Path) -> None:
+    asked, one, two = C + len(HEAD), b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" + b"x" * 500, b"y" * 400
+    first = [server(1_010 + later, asked, payload=one + two, flags="PA") for later in (0, 10)]
+    parts = [server(at, asked, payload=one, flags="PA") for at in (1_300, 2_000)]
+    second = [server(at, asked, seq=S + len(one), payload=two, flags="PA") for at in (2_002, 2_600, 3_500, 4_700)]
+    story = [*first, *parts, client(2_001, asked, ack=S + len(one)), *second]
+    story += [client(5_600, asked, flags="FA", ack=S + len(one)), server(5_601, asked + 1, seq=S + len(one + two))]
+    story += [server(7_000, asked + 1, seq=S + len(one), payload=two, flags="PA"), Tcp(7_001, CLIENT, SERVER, "R", asked + 1)]
+    lost = {item.at_ms for item in (*first, parts[0], *second)}
+    told = places(tmp_path, [*opened(), *story], lambda item: item.at_ms in lost and item.source == SERVER)
+    confirmed(told, "packet-loss")
+
+
+def test_a_host_without_the_connection_may_have_closed_unseen(tmp_path: Path) -> None:
+    """At the server alone: the request comes 6 s after the handshake, and its answer is refused; the FIN was lost before."""
+    story = [
+        *opened()[:3],
+        client(7_000, C, HEAD, "PA"),
+        server(7_001, C + len(HEAD)),
+        server(7_002, C + len(HEAD), payload=b"HTTP/1.1 200"),
+    ]
+    story.append(Tcp(7_003, CLIENT, SERVER, "R", C + len(HEAD), ttl=62))
+    told = places(tmp_path, story, lambda _: False, server_alone=True)
+    assert {"packet-loss", "reset-with-unread-data"} <= {cause for cause, _ in verdicts(told)}
+    assert {confidence for _, confidence in verdicts(told)} == {"possible"}
+
+
 def test_lost_acks_are_loss_as_well(tmp_path: Path) -> None:
     data = b"x" * 300
     tries = [client(1_010 + later, BODY, data, "PA", number=number) for number, later in enumerate((0, *REPEATS))]

@@ -265,3 +265,18 @@ def test_a_perfect_copy_of_the_socket_s_packets_is_not_told_from_its_own(tmp_pat
     """Timestamps and IP IDs that go on are the socket's own, by one place: a close with data unread."""
     found = only(told(tmp_path, asked_again(server(1_700, "A", TOLD, NEXT, ip_id=902), server(1_800, "RA", TOLD, NEXT, ip_id=903))))
     assert (found.cause, found.confidence) == ("reset-with-unread-data", "likely")
+
+
+def test_a_client_that_had_waited_for_the_rest_gave_up_and_did_not_abort(tmp_path: Path) -> None:
+    """Half of an answer, four seconds of silence, then the client closes: what it waited for decides, not that it closed."""
+    half, rest = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"123456789"
+    story = [
+        *opened(),
+        again(2_000),
+        server(2_020, "PA", TOLD, ASKED + len(GET), half),
+        client(2_021, "A", ASKED + len(GET), TOLD + len(half)),
+    ]
+    story += [client(6_100, "FA", ASKED + len(GET), TOLD + len(half), ip_id=105)]
+    story += [server(9_000, "PA", TOLD + len(half), ASKED + len(GET) + 1, rest), client(9_001, "R", ASKED + len(GET) + 1)]
+    said = verdicts(told(tmp_path, story))
+    assert ("reset-with-unread-data", "likely") not in said and ("reset-with-unread-data", "confirmed") not in said

@@ -43,6 +43,17 @@ def test_an_answer_that_had_been_sent_was_lost_and_not_late(tmp_path: Path) -> N
     assert not {LIKELY, CONFIRMED} & verdicts(report(tmp_path))
 
 
+@pytest.mark.parametrize("ahead_ms", [900, 4_001])
+def test_a_late_repetition_of_a_lost_answer_is_no_late_answer(tmp_path: Path, ahead_ms: int) -> None:
+    """A bare ACK has a number behind it: it had been sent before, and what comes at last is a repetition."""
+    before = [server(ahead_ms, "A", SERVER + len(ANSWER), ASKED)] if ahead_ms < 4_000 else []
+    acked = server(4_001, "A", SERVER + len(ANSWER), ASKED + 1)
+    story = [*OPENING, client(10, "PA", payload=REQUEST), server(11, "A", SERVER, ASKED), *before, client(4_000, "FA", ASKED), acked]
+    place(tmp_path, "client", [*story, LATE, REFUSED])
+    assert not {LIKELY, CONFIRMED} & verdicts(report(tmp_path))
+    assert ("packet-loss", "possible") in verdicts(report(tmp_path))
+
+
 def test_an_answer_that_left_the_server_in_time_is_ruled_out(tmp_path: Path) -> None:
     place(tmp_path, "client", STORY)
     sent = server(900, "PA", SERVER, ASKED, ANSWER)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
+import itertools
 
 from tcpwhy.causes._claims import most_claims, sent_to
 from tcpwhy.causes._lost import Wait
+from tcpwhy.causes._resets import is_socket_reset
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.failure import Kind
 from tcpwhy.connections.link_loss import BY_CHANCE, Rate, is_by_size
@@ -38,7 +40,7 @@ def pattern_of(connection: Connection, wait: Wait) -> Pattern:
     others = 0 if traffic is None else traffic.others(connection, crossing.far, crossing.side, begin_ns, end_ns)
     if others and traffic is not None and traffic.rate_of(crossing).share ** len(wait.lost) >= BY_CHANCE:
         return Pattern.MIXED
-    if wait.stall.ended:
+    if wait.stall.ended or any(one.aligned_ns >= end_ns and not one.is_reset for one in crossing.passed):
         return Pattern.GAP
     before = [segment.aligned_ns for segment in connection.segments if segment.aligned_ns < begin_ns]
     silence_ns = begin_ns - before[-1] if before else 0
@@ -110,6 +112,8 @@ def signs(connection: Connection) -> str:
         return "bytes are missing before others that came"
     if failure is not None and failure.kind is Kind.SILENT:
         return "what was sent drew nothing"
+    if unseen_close(connection):
+        return "the client's host had no such connection any more: that it closed was lost on the way, and what it waited for came late"
     waiting = failure is not None and failure.kind is Kind.GAVE_UP and not any(_speaks(connection, one) for one in connection.segments)
     if waiting and not connection.is_server_host(connection.places[-1]):
         return "the answer may have been sent, and lost on the way each time"
@@ -131,11 +135,26 @@ def _speaks(connection: Connection, segment: Segment) -> bool:
     )
 
 
+def unseen_close(connection: Connection) -> bool:
+    """True where a host without a socket answers in the client's name, whose close nobody saw, although it had waited just before.
+
+    Only away from the client's host: there its close would have been captured.
+    """
+    failure = connection.failure
+    if failure is None or failure.kind is not Kind.RESET or connection.resets[0].sender != "client":
+        return False
+    reset = connection.resets[0]
+    own = [one for one in connection.segments if one.sender == "client" and not one.is_reset]
+    if is_socket_reset(reset) or connection.is_client_host(connection.places[0]) or any(one.is_fin for one in own):
+        return False
+    return any(later.aligned_ns - earlier.aligned_ns >= IDLE_NS for earlier, later in itertools.pairwise(own))
+
+
 def _has_hole(connection: Connection, side: str) -> bool:
-    """Data that came although the bytes right before it had not."""
+    """Data, or a bare ACK or FIN behind it, that came although the bytes right before it had not."""
     end: int | None = None
     for segment in connection.segments:
-        if segment.sender == side and segment.length and not segment.is_reset:
+        if segment.sender == side and not segment.is_reset and not segment.packet.is_inferred:
             if end is not None and seq_before(end, segment.seq):
                 return True
             end = segment.seq_end if end is None or seq_before(end, segment.seq_end) else end

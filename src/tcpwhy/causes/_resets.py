@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Iterable
 
 from tcpwhy.connections.connection import Connection, Segment
-from tcpwhy.connections.packet import ACK, RST, Packet, Side, other_side
+from tcpwhy.connections.packet import ACK, RST, Packet, Side, other_side, seq_before, seq_distance
 
 MS = 1_000_000
 SECOND_NS = 1_000_000_000
@@ -155,10 +156,36 @@ def never_left_the_host(connection: Connection) -> bool:
     return any(server.ip.startswith("127.") or server.ip == "::1" for server in servers)
 
 
-def stuck_before(connection: Connection, reset: Segment) -> str | None:
-    """What had held the connection up before the RST: then the RST is an end of that, not the beginning."""
-    place = reset.first.vantage_point
-    before = before_at(connection, place, reset)
+def lacked_since(before: Iterable[Segment], side: Side, place: str) -> int | None:
+    """Since when an end lacks bytes that lie before others which it got, at the end of these segments; by the clock of the place."""
+    reached: int | None = None
+    ahead: list[tuple[int, int]] = []
+    since_ns: int | None = None
+    for segment in before:
+        if segment.sender == side:
+            # What it acknowledges it has, whether it was captured or not.
+            if segment.flags & ACK and (reached is None or seq_before(reached, segment.ack)):
+                reached = segment.ack
+        elif segment.length:
+            reached = segment.seq if reached is None else reached
+            ahead.append((segment.seq, segment.seq_end))
+        if reached is None:
+            continue
+        for begin, end in sorted(ahead, key=lambda span: seq_distance(ahead[0][0], span[0])):
+            if not seq_before(reached, begin) and seq_before(reached, end):
+                reached = end
+        ahead = [span for span in ahead if seq_before(reached, span[0])]
+        if not ahead:
+            since_ns = None
+        elif since_ns is None:
+            since_ns = seen_packet(segment, place).time_ns
+    return since_ns
+
+
+def stuck_before(connection: Connection, end: Segment) -> str | None:
+    """What had held the connection up before a RST or a FIN: then that is an end of it, not the beginning."""
+    place = end.first.vantage_point
+    before = before_at(connection, place, end)
     tail: list[Segment] = []
     for segment in reversed(before):
         if segment.length and segment.retransmits is None:
@@ -167,11 +194,15 @@ def stuck_before(connection: Connection, reset: Segment) -> str | None:
     repeats = [segment for segment in tail if segment.retransmits is not None]
     if len(repeats) >= 2:
         return f"{len(repeats)} segments had been repeated and not acknowledged before"
+    since_ns = lacked_since(before, end.sender, place)
+    if since_ns is not None and end.sightings[place].time_ns - since_ns >= PROMPT_NS:
+        waited = (end.sightings[place].time_ns - since_ns) / SECOND_NS
+        return f"the {end.sender} had lacked bytes for {waited:.1f} s that lay before others which it had"
     shut_since: int | None = None
     for segment in before:
-        if segment.sender == reset.sender:
+        if segment.sender == end.sender:
             at_ns = seen_packet(segment, place).time_ns
             shut_since = None if segment.packet.window else (at_ns if shut_since is None else shut_since)
-    if shut_since is not None and reset.sightings[place].time_ns - shut_since >= STALL_NS:
-        return f"the {reset.sender} had announced window 0 for {(reset.sightings[place].time_ns - shut_since) / SECOND_NS:.1f} s before"
+    if shut_since is not None and end.sightings[place].time_ns - shut_since >= STALL_NS:
+        return f"the {end.sender} had announced window 0 for {(end.sightings[place].time_ns - shut_since) / SECOND_NS:.1f} s before"
     return None

@@ -7,7 +7,7 @@ import dataclasses
 from tcpwhy.connections.answers import is_tls_alert, open_at
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.kinds import Failure, Kind
-from tcpwhy.connections.packet import ACK, seq_before
+from tcpwhy.connections.packet import ACK, seq_before, seq_distance
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,15 +93,31 @@ def lost_answer(connection: Connection, wait: Wait) -> Segment | None:
     return None
 
 
+def unseen_answer(connection: Connection, wait: Wait) -> tuple[Segment, int] | None:
+    """The first of the server's packets whose number says that it had sent bytes of an answer which are not seen, and how many."""
+    reach = wait.last.ack
+    for one in connection.segments:
+        passed_over = one.is_reset or one.packet.is_inferred or seq_before(one.ack, wait.last.seq_end)
+        if one.sender != "server" or not one.flags & ACK or passed_over:
+            continue
+        if seq_before(reach, one.seq):
+            return one, seq_distance(reach, one.seq)
+        if seq_before(reach, one.seq_end):
+            reach = one.seq_end
+    return None
+
+
 def silent_until(connection: Connection, wait: Wait) -> tuple[Segment | None, str | None]:
     """What proves that the server had sent nothing: its ACK of the FIN, which carries its next number; or its own host's capture."""
     if wait.end is not None and wait.end.is_fin:
         for one in connection.segments:
             acks_end = one.sender == "server" and one.flags & ACK and not one.is_reset and not seq_before(one.ack, wait.end.seq_end)
-            if acks_end and one.seq == wait.end.ack and not one.packet.is_inferred:
+            if not acks_end:
+                continue
+            if one.seq == wait.end.ack and (one.length or not one.packet.is_inferred):
                 return one, None
-            if acks_end and one.seq == wait.end.ack and one.length:
-                return one, None
+            if one.seq != wait.end.ack and not one.packet.is_inferred:
+                break  # Its number was ahead by then: bytes had been sent, and did not come.
     for place in connection.places:
         if connection.is_server_host(place) and wait.last.seen_at(place) and place not in connection.topology.lossy:
             return None, place

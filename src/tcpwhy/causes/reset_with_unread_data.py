@@ -33,6 +33,7 @@ from tcpwhy.causes._forgery import (
     is_of_its_socket,
     marks,
 )
+from tcpwhy.causes._loss_pattern import unseen_close
 from tcpwhy.causes._resets import (
     before_at,
     began_before,
@@ -48,6 +49,7 @@ from tcpwhy.causes._reuse import begins_a_request, is_unfinished, reuse
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.failure import Kind
+from tcpwhy.connections.kinds import SECOND_NS
 from tcpwhy.connections.packet import ACK, other_side, seq_before
 
 SUSPECT = "client_resets + server_resets > 0"
@@ -58,6 +60,9 @@ OTHERS = (
     "asymmetric-drop", "stale-connection", "timestamp-rejected", "packet-loss", "slow-server", "zero-window",
 )  # fmt: skip
 """What an end that closes on purpose, with TCP in order before, leaves no room for."""
+
+PATIENT_NS = SECOND_NS
+"""Who closes after such a silence has not changed its mind: it gave up waiting, and what it waited for decides."""
 
 
 def examine(connection: Connection) -> Verdict:
@@ -71,7 +76,8 @@ def examine(connection: Connection) -> Verdict:
     met = reuse(connection)
     if not isinstance(met, str) and met.doubt is None:
         return RuledOut("the connection was idle, and what met the server's end is a new request")
-    stuck = stuck_before(connection, reset)
+    fin = closed_before(connection, reset, reset.sender)
+    stuck = stuck_before(connection, reset) or (stuck_before(connection, fin) if fin is not None else None)
     if stuck is not None:
         return Open(f"a RST ended it; but {stuck}", (log_of(_host(connection, reset), "why it gave the connection up"),))
     return _aborted(connection, reset) if is_socket_reset(reset) else _went_on(connection, reset)
@@ -129,10 +135,17 @@ def _went_on(connection: Connection, reset: Segment) -> Verdict:
     if fin is None and began_before(connection):
         ask = (capture_at(connection, who, "what its host sent before that RST"), log_of(_host(connection, reset), "whether it had closed"))
         return Open(f"the {who} may have closed the connection before the capture began", ask, shown)
+    if fin is None and unseen_close(connection):
+        ask = (capture_at(connection, who, "whether it had closed before"), log_of(_host(connection, reset), "whether it had closed"))
+        return Open("the client's host had no such connection any more: it may have closed, and its FIN be lost on the way", ask, shown)
     if fin is None:
         return RuledOut(f"the RST came from a host without such a socket, and the {who} had not closed before", shown)
     if who == "client" and not _has_taken_some(connection, fin):
         return RuledOut("the client had closed before the answer began", shown)
+    waited_ns = _waited_ns(connection, fin)
+    if who == "client" and waited_ns >= PATIENT_NS:
+        ask = (capture_at(connection, "server", "whether the rest was sent, and when"), log_of(_host(connection, reset), "why it closed"))
+        return Open(f"the client closed after it had waited {waited_ns / SECOND_NS:.1f} s for the rest of the answer", ask, shown)
     late = [
         one for one in connection.segments
         if one.sender != who and one.length and not one.is_reset and one.ack == reset.seq
@@ -161,6 +174,14 @@ def _went_on(connection: Connection, reset: Segment) -> Verdict:
                   exhibit(reset, connection, "for bytes that nobody reads")),
         counter=None,
     )  # fmt: skip
+
+
+def _waited_ns(connection: Connection, fin: Segment) -> int:
+    """How long nothing had come from the other end when this one closed, by the clock of the place that saw it close first."""
+    place = fin.first.vantage_point
+    came = [one for one in before_at(connection, place, fin, other_side(fin.sender)) if one.length]
+    last = came[-1].sighting_at(place) if came else None
+    return fin.first.time_ns - last.time_ns if last is not None else 0
 
 
 def _first_line(segment: Segment) -> str:

@@ -34,7 +34,7 @@ from collections.abc import Sequence
 
 from tcpwhy.causes._asking import capture_at, log_of
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
-from tcpwhy.causes._waits import Wait, acknowledged, lost_answer, request_of, silent_until, wait_of
+from tcpwhy.causes._waits import Wait, acknowledged, lost_answer, request_of, silent_until, unseen_answer, wait_of
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.kinds import SECOND_NS, Kind
 from tcpwhy.connections.stalls import StallKind, stalls
@@ -74,6 +74,15 @@ def examine(connection: Connection) -> Verdict:
             f"the server did answer, {_s(lost.aligned_ns - wait.last.aligned_ns)} after the request, and the client did not get it",
             (exhibit(lost, connection, "the answer"),),
         )
+    ahead = unseen_answer(connection, wait)
+    if ahead is not None:
+        one, sent = ahead
+        shown = (exhibit(one, connection, f"{sent} bytes had been sent before it"),)
+        because = f"the server's numbers had gone on by {sent} bytes, which did not come"
+        if one.aligned_ns < wait.end_ns:
+            return RuledOut(f"it had answered: {because}", shown)
+        decides = "when it sent the answer, and how often"
+        return Open(f"no answer came for {_s(wait.waited_ns)}; but {because}", (capture_at(connection, "server", decides),), shown)
     if wait.waited_ns < PATIENT_NS:
         return Open(
             f"the client closed {_s(wait.waited_ns)} after its request, sooner than timeouts are: it may have been cancelled",

@@ -18,7 +18,7 @@ SERVERS = ("rs", "web", "real-", "app-")
 #: Seconds after which the load's clients give up: a SYN and its repetitions at 1 and 3 s fit in.
 PATIENCE = 3.6
 #: Seconds for which healthy connections go on after the last one that may fail: captures must show that it fell silent.
-LASTING = 4.4
+LASTING = 5.4
 
 
 @dataclass
@@ -60,11 +60,15 @@ class Lvs:
         server.sysctl("net.ipv4.conf.tunl0.rp_filter", 0)
 
     def load(self, count: int, seconds: float) -> None:
-        """`count` connections to the virtual service, and 24 to the real servers' own addresses beside them."""
-        virtual = Load(self.world, self.client, self.vip, self.port, patience=PATIENCE)
-        virtual.mixed(count, seconds)
+        """`count` connections to the virtual service, and others beside them to the real servers' own addresses (`beside`)."""
+        Load(self.world, self.client, self.vip, self.port, patience=PATIENCE).mixed(count, seconds)
+        self.beside(24 // len(self.servers), seconds + LASTING)
+
+    def beside(self, count: int, seconds: float) -> None:
+        """`count` connections of the client to each real server, and checks of the director, who thus sees traffic to the end."""
         for server in self.servers:
-            Load(self.world, self.client, server.address, self.port).mixed(24 // len(self.servers), seconds + LASTING)
+            Load(self.world, self.client, server.address, self.port).mixed(count, seconds)
+            Load(self.world, self.director, server.address, self.port).mixed(5, seconds)
 
 
 def build(world: World, mode: str, *, servers: int = 3, router_seen: bool = False) -> Lvs:

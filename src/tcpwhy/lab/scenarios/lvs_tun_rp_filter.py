@@ -27,7 +27,7 @@ def story(world: World) -> None:
             server.sysctl(f"net.ipv4.conf.{world.form}.rp_filter", 1)
     world.record()
     built.load(24, 2.0)
-    time.sleep(6.8)
+    time.sleep(7.8)
 
 
 def check(view: CaseView) -> Truth:

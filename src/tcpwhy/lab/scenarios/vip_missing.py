@@ -39,12 +39,11 @@ def story(world: World) -> None:
     built.balance()
     world.notes["victims"] = [lacking.name]
     world.record()
-    for server in built.servers:
-        Load(world, built.client, server.address, built.port).mixed(14, 2.0 + LASTING)
+    built.beside(14, 2.0 + LASTING)
     virtual = Load(world, built.client, built.vip, built.port, patience=PATIENCE)
     for _ in range(PREY):
         virtual.talk("virtual", lambda talk: talk.ask("GET", "/"), after=world.random.uniform(0.1, 2.0))
-    time.sleep(6.8)
+    time.sleep(7.8)
 
 
 def check(view: CaseView) -> Truth:
