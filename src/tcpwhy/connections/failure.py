@@ -6,7 +6,7 @@ from tcpwhy.connections.answers import HTTP_METHODS, cut_short, given_up, is_tls
 from tcpwhy.connections.connection import SIDES, Connection, Segment
 from tcpwhy.connections.handshake import failed_handshake, refused_by_icmp, refused_unseen
 from tcpwhy.connections.kinds import SECOND_NS, SILENT_REPEATS, SILENT_SPAN_NS, SLOW_NS, Failure, Kind
-from tcpwhy.connections.packet import ACK, FIN, RST, SYN, other_side
+from tcpwhy.connections.packet import ACK, FIN, RST, SYN, other_side, seq_before
 from tcpwhy.connections.progress import Progress, heard_at_home, progress_of
 from tcpwhy.connections.stalls import Stall, StallKind, stalls
 
@@ -105,6 +105,13 @@ def _reset(connection: Connection) -> Failure | None:
     short = cut_short(connection, reset) if reset.sender == "server" else None
     if not symptom and short is not None:
         symptom = f"a RST in the name of the server came when {short[0]} of {short[1]} bytes of its answer had"
+    if not symptom:
+        again = _refused_later(connection, reset)
+        if again is not None:
+            request, reset = again
+            what = f"{request.length} bytes of the client were" if request.length else "what the client acknowledged of an answer was"
+            symptom = f"{what} answered with RST"
+            evidence.append(request)
     goes_on = _goes_on(connection, reset)
     if not symptom and goes_on is not None:
         symptom = f"a RST in the name of the {reset.sender} ended the connection, and the {reset.sender} goes on sending"
@@ -114,6 +121,31 @@ def _reset(connection: Connection) -> Failure | None:
     if not symptom:
         return None
     return Failure(Kind.RESET, symptom, (*evidence, reset), reset.aligned_ns)
+
+
+def _refused_later(connection: Connection, reset: Segment) -> tuple[Segment, Segment] | None:
+    """What the client still said after the server's RST for a bare ACK, and the RST for that: the first one did not come to it in time.
+
+    It sent data, or acknowledged more data than before, of which this place saw none: it was being answered when it was reset.
+    """
+    if reset.sender != "server" or not reset.packet.is_stateless_reset:
+        return None
+    at = connection.segments.index(reset)
+    answered = any(one.sender == "server" and one.length for one in connection.segments)
+    acks = [one.ack for one in connection.segments[:at] if one.sender == "client" and one.flags & ACK]
+    said: Segment | None = None
+    for one in connection.segments[at + 1 :]:
+        if one.sender == "server":
+            if said is not None and one.is_reset:
+                return said, one
+            said = None
+        elif said is None and not one.is_reset and (one.length or (acks and not answered and seq_before(acks[-1], one.ack))):
+            said = one
+    # Of RSTs with the same numbers, those that follow at once may be taken for copies of the first.
+    again = said is not None and said.first.vantage_point == reset.first.vantage_point
+    if said is not None and again and max(copy.time_ns for copy in reset.first.copies) > said.first.time_ns:
+        return said, reset
+    return None
 
 
 def _is_in_syn_sent(connection: Connection, reset: Segment) -> bool:
