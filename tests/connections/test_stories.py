@@ -115,21 +115,18 @@ def test_a_reset_before_the_answer_is_a_failure_that_one_place_does_not_explain(
 def test_strays_at_a_host_without_the_connection_have_failed_if_the_client_goes_on(tmp_path: Path) -> None:
     """At another backend: an ACK draws RST, then a request or more of an answer does; and an ACK alone, which may be a late one."""
     request = b"GET / HTTP/1.1\r\n\r\n"
-    strays = {
-        "10.0.0.9:40001": [(0, 0, b""), (300, 0, request)],
-        "10.0.0.9:40002": [(0, 0, b""), (0.02, 0, request[:9]), (0.04, 9, request[9:])],
+    strays: dict[str, list[tuple[float, int, bytes, int]]] = {
+        "10.0.0.9:40001": [(0, 0, b"", 5_000), (300, 0, request, 5_000)],
+        "10.0.0.9:40002": [(0, 0, b"", 5_000), (0.02, 0, request[:9], 5_000), (0.04, 9, request[9:], 5_000)],
         "10.0.0.9:40003": [(0, 0, b"", 5_000), (0.1, 0, b"", 6_448)],
-        "10.0.0.9:40004": [(0, 0, b"")],
+        "10.0.0.9:40004": [(0, 0, b"", 5_000)],
     }
     story = []
     for number, (client, sent) in enumerate(strays.items()):
-        begin = 1_000 + number * 1_000
-        for later, offset, payload, *acked in sent:
-            ack = acked[0] if acked else 5_000
-            story.append(
-                Tcp(begin + later, client, S, "PA" if payload else "A", 700 + offset, ack, payload, ip_id=round(begin + later * 100))
-            )
-            story.append(Tcp(begin + later + 0.01, S, client, "R", ack))
+        for later, offset, payload, ack in sent:
+            at = 1_000 + number * 1_000 + later
+            story.append(Tcp(at, client, S, "PA" if payload else "A", 700 + offset, ack, payload, ip_id=round(at + later * 100)))
+            story.append(Tcp(at + 0.01, S, client, "R", ack))
     write_pcap(tmp_path / "backend/a.pcap", [*exchange("10.0.0.9:41000", S), *story])
     told = report(tmp_path)
     assert {one.client for one in told.unexplained} == {"10.0.0.9:40001", "10.0.0.9:40002", "10.0.0.9:40003"}

@@ -48,6 +48,8 @@ class Flow:
     """Bytes of a frame beside its payload, of segments that carry timestamps or none alike."""
     asked: bool = False
     """The last message was a request."""
+    in_message: list[bool] = dataclasses.field(default_factory=lambda: [False, False])
+    """The end's last segment held a part of a message that was not complete: the next one does not begin with its head."""
 
 
 class Numbering(Protocol):
@@ -255,8 +257,11 @@ class RelativeNumbering(_Flows):
         if segment.flags & SYN and self._absolute is None and segment.seq is not None:
             self._absolute = segment.seq != 0
         opens = bool(segment.flags & SYN) and not segment.flags & ACK
-        if flow is None or (opens and (flow.was_open or flow.ended)):
+        is_new = segment.is_new if segment.is_new is not None else flow is None or flow.was_open or flow.ended
+        if flow is None or (opens and is_new):
             flow = self.put(key, Flow(0 if flow is None else flow.incarnation + 1))
+        elif opens:
+            flow.ended = False
         for end in (0, 1):
             if flow.base[end] is None:
                 flow.base[end] = 0 if self._absolute else self._known.get(
@@ -266,6 +271,8 @@ class RelativeNumbering(_Flows):
         own, other = flow.base[sender] or 0, flow.base[1 - sender] or 0
         inferred = segment.seq is None
         answers_syn = flow.has_syn[1 - sender] and not flow.was_open and not flow.has_sent[sender]
+        if segment.length:
+            flow.in_message[sender] = segment.is_part
         if inferred:
             reached = flow.next[sender]
             segment.seq = reached if reached is not None else (own + 1) & MASK

@@ -67,10 +67,10 @@ def convert_listings(evidence: Evidence, folder: Path) -> Listed:
     untimed: set[str] = set()
     for one in work:
         known = bases.get(one.point.name)
-        if known:
+        if one.made is not None and known:
             _converted(evidence, one, known)
         if one.made is None:
-            continue
+            continue  # it cannot be read, or was passed over
         one.point.notes += one.made.notes
         if not one.made.packets:
             continue

@@ -58,6 +58,10 @@ class Segment:
     options: bytes = b""
     is_told: bool = True
     """False where the row names what is carried and not the TCP header."""
+    is_part: bool = False
+    """The row says that a message begins or goes on in this segment and ends in a later one."""
+    is_new: bool | None = None
+    """Whether a SYN has another number than the one before it of the same addresses and ports; None where the row does not say."""
 
 
 @dataclasses.dataclass(slots=True)

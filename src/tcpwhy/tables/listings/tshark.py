@@ -26,6 +26,10 @@ _TCP = re.compile(
     r"(?: Win=(?P<window>\d{1,10}))?(?: Urg=\d+)? Len=(?P<length>\d{1,7})(?P<options>.*)"
 )
 _FLAGS = {"FIN": 1, "SYN": 2, "RST": 4, "PSH": 8, "ACK": 16, "URG": 32, "ECN": 64, "ECE": 64, "CWR": 128, "AE": 0, "NS": 0, "AECN": 0}
+_PART = re.compile(r"\[TCP (?:segment of a reassembled PDU|PDU reassembled in \d+)\]")
+_NEW = re.compile(r"\[TCP Port numbers reused\]")
+_AGAIN = re.compile(r"\[TCP (?:Spurious )?(?:Fast )?Retransmission\]|\[TCP Out-Of-Order\]")
+"""packet-tcp.c, dissect_tcp() and tcp_info_append_uint(): a SYN of another number begins a conversation, one of the same is a repetition."""
 _HTTP = re.compile(r"(?:[A-Z]{3,10} \S{1,2000} HTTP/1\.[01]|HTTP/1\.[01] \d{3}[ -~]{0,80})")
 _UNREACHABLE = {
     "network unreachable": 0, "host unreachable": 1, "protocol unreachable": 2, "port unreachable": 3, "fragmentation needed": 4,
@@ -88,10 +92,12 @@ class Dialect:
             return None
         row.heads = [Head(address(begin["source"]), address(begin["destination"]))]
         if tcp is None:
-            row.segment = Segment(0, 0, 0x18, None, None, None, 0, is_told=False)
+            row.segment = Segment(0, 0, 0x18, None, None, None, 0, is_told=False, is_part=_PART.search(info) is not None)
             row.payload = _carried(info, protocol)
             return row
         row.segment = _segment(tcp)
+        row.segment.is_part = _PART.search(info) is not None
+        row.segment.is_new = True if _NEW.search(info) else False if _AGAIN.search(info) else None
         return row
 
 
