@@ -195,6 +195,29 @@ def test_an_early_answer_whose_close_the_body_meets(tmp_path: Path) -> None:
     assert "413 Payload Too Large" in found.title
 
 
+def abandoned(answer: Tcp) -> list[Tcp]:
+    """The client closes upon the first bytes of an answer; more of it comes."""
+    more = b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n" + b"x" * 900
+    return [
+        *opened()[:4],
+        answer,
+        client(542, "FA", ASKED, S + 17, ip_id=103),
+        server(548, "PA", S, ASKED, more, ip_id=900),
+        client(548.1, "R", ASKED),
+    ]
+
+
+def test_a_client_that_closes_while_the_answer_comes(tmp_path: Path) -> None:
+    segments = abandoned(server(541, "PA", S, ASKED, b"HTTP/1.1 200 OK\r\n", ip_id=899))
+    assert verdicts(told(tmp_path, segments)) == {("reset-with-unread-data", "likely")}
+
+
+@pytest.mark.parametrize("forged", [b"HTTP/1.1 302 OK\r\n", b"HTTP/1.1 200 OK\r\n"], ids=["other bytes", "no timestamps"])
+def test_an_answer_that_somebody_forged_is_no_reason_to_accuse_the_client(tmp_path: Path, forged: bytes) -> None:
+    segments = abandoned(server(541, "PA", S, ASKED, forged, ip_id=899, bare=b"200" in forged))
+    assert not any(confidence != "possible" for _, confidence in verdicts(told(tmp_path, segments)))
+
+
 def test_a_reset_after_all_was_answered_is_none(tmp_path: Path) -> None:
     assert told(tmp_path, [*opened(), server(900, "RA", TOLD, ASKED, ip_id=902)]).findings == ()
 

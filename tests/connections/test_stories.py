@@ -134,6 +134,19 @@ def test_strays_at_a_host_without_the_connection_have_failed_if_the_client_goes_
     assert "mid-connection-rehash" in {finding.cause for finding in told.findings}
 
 
+@pytest.mark.parametrize(("payload", "failed"), [(b"GET / HTTP/1.1\r\n\r\n", 1), (b"\x15\x03\x03\x00\x1a" + b"\x00" * 26, 0)])
+def test_a_request_that_crossed_the_server_s_reset_has_failed_and_a_farewell_has_not(tmp_path: Path, payload: bytes, failed: int) -> None:
+    """The server aborts an idle connection; what the client had on its way draws another RST."""
+    done = exchange(C, S)[:6]
+    end = max(one.ack for one in done if one.source == C)
+    sent = max(one.seq + len(one.payload) for one in done if one.source == C)
+    story = [*done, Tcp(2_500, S, C, "RA", end, sent), Tcp(2_550, C, S, "PA", sent, end, payload), Tcp(2_551, S, C, "R", end)]
+    write_pcap(tmp_path / "server/a.pcap", story)
+    told = report(tmp_path)
+    assert told.totals.failed == failed
+    assert ("keepalive-race" in {one.cause for one in told.findings}) == bool(failed)
+
+
 def test_a_log_line_without_port_is_tied_by_time_and_says_so_and_others_are_left_over(tmp_path: Path) -> None:
     write_pcap(tmp_path / "gw/c.pcap", [*exchange(C, S)[:4], Tcp(5, S, C, "R", 501_001)])
     (tmp_path / "tcpwhy.toml").write_text('[vantage.gw]\nlog_timezone = "UTC"\n')

@@ -28,23 +28,14 @@ from __future__ import annotations
 
 from tcpwhy.causes._asking import capture_at, counters_of, log_of
 from tcpwhy.causes._claims import most_claims
+from tcpwhy.causes._contradiction import contradiction
 from tcpwhy.causes._counted import Counted, counted
-from tcpwhy.causes._forgery import (
-    is_of_its_socket,
-    marks,
-)
+from tcpwhy.causes._forgery import is_of_its_socket, marks
 from tcpwhy.causes._loss_pattern import unseen_close
 from tcpwhy.causes._resets import (
-    before_at,
-    began_before,
-    closed_before,
-    home_of,
-    is_socket_reset,
-    never_left_the_host,
-    sent_at_home,
-    stuck_before,
-    unsent,
-)
+    before_at, began_before, closed_before, home_of, is_socket_reset, never_left_the_host,
+    sent_at_home, stuck_before, unsent,
+)  # fmt: skip
 from tcpwhy.causes._reuse import begins_a_request, is_unfinished, reuse
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection, Segment
@@ -80,6 +71,10 @@ def examine(connection: Connection) -> Verdict:
     stuck = stuck_before(connection, reset) or (stuck_before(connection, fin) if fin is not None else None)
     if stuck is not None:
         return Open(f"a RST ended it; but {stuck}", (log_of(_host(connection, reset), "why it gave the connection up"),))
+    lie = contradiction(connection, other_side(reset.sender))
+    if lie is not None:
+        ask = (capture_at(connection, other_side(reset.sender), "which of these bytes its host sent"),)
+        return Open(f"a RST ended it; but {lie}: another host may have spoken in its name, and driven the {reset.sender} to close", ask)
     return _aborted(connection, reset) if is_socket_reset(reset) else _went_on(connection, reset)
 
 
@@ -111,7 +106,11 @@ def _aborted(connection: Connection, reset: Segment) -> Verdict:
     counter = _counter(connection, reset)
     end = "the request had not come whole" if is_unfinished(connection) else "the request was not answered"
     if _answer_had_begun(connection, reset):
-        end = "the answer was not delivered whole" if not is_unfinished(connection) else "the request had not come whole"
+        end = (
+            "the answer was not delivered whole, as far as acknowledgments tell"
+            if not is_unfinished(connection)
+            else "the request had not come whole"
+        )
     who = reset.sender
     return _found(
         connection,

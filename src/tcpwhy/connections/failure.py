@@ -124,11 +124,11 @@ def _reset(connection: Connection) -> Failure | None:
 
 
 def _refused_later(connection: Connection, reset: Segment) -> tuple[Segment, Segment] | None:
-    """What the client still said after the server's RST for a bare ACK, and the RST for that: the first one did not come to it in time.
+    """What the client still said after the server's RST, and the RST for that: the first one did not come to it in time.
 
     It sent data, or acknowledged more data than before, of which this place saw none: it was being answered when it was reset.
     """
-    if reset.sender != "server" or not reset.packet.is_stateless_reset:
+    if reset.sender != "server":
         return None
     at = connection.segments.index(reset)
     answered = any(one.sender == "server" and one.length for one in connection.segments)
@@ -139,8 +139,8 @@ def _refused_later(connection: Connection, reset: Segment) -> tuple[Segment, Seg
             if said is not None and one.is_reset:
                 return said, one
             said = None
-        elif said is None and not one.is_reset and (one.length or (acks and not answered and seq_before(acks[-1], one.ack))):
-            said = one
+        elif said is None and not one.is_reset and not is_tls_alert(one):
+            said = one if one.length or (acks and not answered and seq_before(acks[-1], one.ack)) else None
     # Of RSTs with the same numbers, those that follow at once may be taken for copies of the first.
     again = said is not None and said.first.vantage_point == reset.first.vantage_point
     if said is not None and again and max(copy.time_ns for copy in reset.first.copies) > said.first.time_ns:

@@ -46,8 +46,8 @@ class Flow:
     was_open: bool = False
     overhead: int | None = None
     """Bytes of a frame beside its payload, of segments that carry timestamps or none alike."""
-    asked: bool = False
-    """The last message was a request."""
+    asked: bool | None = None
+    """The last message was a request; None where that is not known."""
     in_message: list[bool] = dataclasses.field(default_factory=lambda: [False, False])
     """The end's last segment held a part of a message that was not complete: the next one does not begin with its head."""
 
@@ -262,6 +262,8 @@ class RelativeNumbering(_Flows):
             flow = self.put(key, Flow(0 if flow is None else flow.incarnation + 1))
         elif opens:
             flow.ended = False
+        if segment.is_told and (segment.length or segment.flags & SYN):
+            flow.asked = None if segment.length else False  # what it carries is not named
         for end in (0, 1):
             if flow.base[end] is None:
                 flow.base[end] = 0 if self._absolute else self._known.get(
@@ -271,7 +273,7 @@ class RelativeNumbering(_Flows):
         own, other = flow.base[sender] or 0, flow.base[1 - sender] or 0
         inferred = segment.seq is None
         answers_syn = flow.has_syn[1 - sender] and not flow.was_open and not flow.has_sent[sender]
-        if segment.length:
+        if segment.is_part or not segment.is_told:
             flow.in_message[sender] = segment.is_part
         if inferred:
             reached = flow.next[sender]

@@ -22,8 +22,8 @@ PENDING = 1_000
 WAITING_MOST = 6
 """Rows of one direction between two hosts that wait at once; of more, not all ways to share them out are tried."""
 
-FLOWS_OF_A_PAIR = 64
-"""Connections between two hosts among which a row is looked for."""
+FLOWS_OF_A_PAIR = 256
+"""Connections between two hosts among which a row is looked for; where more are open at once, it is given to none."""
 
 ERROR_AFTER_NS = 4_000_000_000
 """An ICMP error comes so soon after the packet that it is about: a neighbour is asked for three times, a second each (arp(7))."""
@@ -55,6 +55,7 @@ class Attribution:
         self._numbering = numbering
         self._kept: collections.deque[Settled] = collections.deque()
         self._pairs: dict[frozenset[str], collections.OrderedDict[Tuple, Flow]] = {}
+        self._crowded: dict[frozenset[str], set[Tuple]] = {}
         self._latest: collections.deque[Settled] = collections.deque(maxlen=LATEST)
         self._link: dict[Tuple, int] = {}
         self._usual_link: int | None = None
@@ -109,6 +110,7 @@ class Attribution:
                 return
         head = one.row.heads[-1]
         self.unsure.update(one.candidates or self._flows(head.source, head.destination))
+        self.unsure.update(self._crowded.get(frozenset((head.source, head.destination)), ()))
         one.is_lost = True
         self.lost += 1
 
@@ -123,11 +125,14 @@ class Attribution:
             return
         key, flow = found
         head = row.heads[-1]
-        pair = self._pairs.setdefault(frozenset((head.source, head.destination)), collections.OrderedDict())
+        hosts = frozenset((head.source, head.destination))
+        pair = self._pairs.setdefault(hosts, collections.OrderedDict())
         pair[key] = flow
         pair.move_to_end(key)
         if len(pair) > FLOWS_OF_A_PAIR:
-            pair.popitem(last=False)
+            oldest = next((other for other, known in pair.items() if known.ended), next(iter(pair)))
+            if not pair.pop(oldest).ended:
+                self._crowded.setdefault(hosts, set(pair)).add(oldest)
         ip = 40 if ":" in head.source else 20
         link = row.frame_length - ip - 20 - len(row.segment.options) - row.segment.length
         if row.frame_length > 60 and link >= 0:  # a shorter frame of Ethernet was filled up (IEEE 802.3 clause 3.2.8)
@@ -144,7 +149,7 @@ class Attribution:
         head, segment = told.heads[-1], told.segment
         assert segment is not None
         key, sender = tuple_of(told)
-        flow = next((flow for known, flow in self._flows(head.source, head.destination).items() if known == key), None)
+        flow = self._flows(head.source, head.destination).get(key)
         if segment.flags & SYN or (segment.flags & RST and segment.window == 0 and segment.flags & ACK and flow is None):
             return
         for end, number in ((sender, segment.seq), (1 - sender, segment.ack if segment.flags & ACK else None)):
@@ -210,17 +215,16 @@ class Attribution:
         payload = one.row.payload
         # Nobody asks again before the answer, pipelining apart, which nobody uses (RFC 9112 section 9.3.2), nor answers what was not asked.
         if payload.startswith(b"HTTP/"):
-            fitting = [key for key, flow in flows.items() if flow.asked]
+            fitting = [key for key, flow in flows.items() if flow.asked is not False]
         elif payload.endswith(b" HTTP/1.1\r\n"):
             fitting = [key for key, flow in flows.items() if flow.was_open and not flow.asked]
         else:
             fitting = [key for key, flow in flows.items() if flow.was_open]
         one.candidates = [key for key in fitting or flows if self._length(one.row, key, None) >= 0]
-        if head.source == head.destination:
+        if head.source == head.destination or frozenset((head.source, head.destination)) in self._crowded:
             one.candidates = []  # from a host to itself neither end is told
-        if len(one.candidates) == 1:
-            flow = flows[one.candidates[0]]
-            flow.asked = not payload.startswith(b"HTTP/") and (flow.asked or payload.endswith(b" HTTP/1.1\r\n"))
+        for key in one.candidates:
+            flows[key].asked = _asks(payload, flows[key].asked) if len(one.candidates) == 1 else None
 
     def _length(self, row: Row, key: Tuple, told: Row | None) -> int:
         """Bytes of payload of a row that tells its frame's length only."""
@@ -236,8 +240,16 @@ class Attribution:
     def _give(self, one: Settled, key: Tuple, end: int, length: int, *, has_fin: bool = False) -> None:
         row = one.row
         ports = (key[1], key[3]) if end == 0 else (key[3], key[1])
-        row.segment = Segment(ports[0], ports[1], 0x19 if has_fin else 0x18, None, None, 1, length, is_told=False)
+        is_part = row.segment is not None and row.segment.is_part
+        row.segment = Segment(ports[0], ports[1], 0x19 if has_fin else 0x18, None, None, 1, length, is_told=False, is_part=is_part)
         row.frame_length = None
+        found = self._numbering.flow_of(row)
+        if found is not None:
+            flow = found[1]
+            flow.asked = _asks(row.payload, flow.asked)
+            if flow.in_message[end] or flow.next[end] is None:
+                # A message is named where it is complete: this segment holds the last part of it, and its head came before.
+                row.payload = b""
         self._numbering.settle(row)
         one.is_inferred = one.is_ready = True
         self._latest.append(one)
@@ -275,6 +287,11 @@ class Attribution:
             one.is_lost = True
             self.lost += 1
             self.unsure.update(fitting)
+
+
+def _asks(payload: bytes, before: bool | None) -> bool | None:
+    """Whether an answer is due when this was sent, as far as it is named."""
+    return False if payload.startswith(b"HTTP/") else True if payload.endswith(b" HTTP/1.1\r\n") else before
 
 
 def _end(row: Row, key: Tuple) -> int:
