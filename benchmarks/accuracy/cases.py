@@ -13,6 +13,9 @@ from benchmarks.accuracy.judging import Judged, judge, kept_verdicts
 from benchmarks.accuracy.making import truth_file
 from benchmarks.accuracy.others import Others, ask
 
+TOGETHER = 20
+"""Cases that a process judges before it ends: what libraries keep in memory is gone with it."""
+
 
 def truths_of(folder: Path) -> list[Path]:
     """The truth of each finished case, the first ones of all scenarios before the second ones: a part of them speaks of all causes."""
@@ -35,11 +38,15 @@ def judge_one(truth: Path, *, quick: bool) -> tuple[Judged, Others]:
 
 
 def judge_all(folder: Path, *, jobs: int, quick: bool, tell: Callable[[str], None]) -> Iterator[tuple[Judged, Others]]:
-    """All cases of the folder, each in a process that is not kept for long."""
+    """All cases of the folder, in processes that are not kept for long."""
     truths = truths_of(folder)
-    # fresh processes: DuckDB's threads do not survive a fork
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=20) as pool:
-        for number, (judged, told) in enumerate(pool.map(partial(judge_one, quick=quick), truths), start=1):
-            problems = list(failures(judged))
-            tell(f"{number} of {len(truths)}: {judged.case}, {len(judged.parts)} diagnoses, {len(problems) or 'no'} problems")
-            yield judged, told
+    number = 0
+    for start in range(0, len(truths), TOGETHER * jobs):
+        # Fresh processes: DuckDB's threads do not survive a fork. A new pool for each batch, because one that ends its processes after
+        # some tasks (max_tasks_per_child) can hang for good in Python 3.11 (CPython issue 115634).
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            for judged, told in pool.map(partial(judge_one, quick=quick), truths[start : start + TOGETHER * jobs]):
+                number += 1
+                problems = list(failures(judged))
+                tell(f"{number} of {len(truths)}: {judged.case}, {len(judged.parts)} diagnoses, {len(problems) or 'no'} problems")
+                yield judged, told

@@ -33,9 +33,16 @@ from tcpwhy.causes._counted import Counted, counted
 from tcpwhy.causes._forgery import is_of_its_socket, marks
 from tcpwhy.causes._loss_pattern import unseen_close
 from tcpwhy.causes._resets import (
-    before_at, began_before, closed_before, home_of, is_socket_reset, never_left_the_host,
-    sent_at_home, stuck_before, unsent,
-)  # fmt: skip
+    before_at,
+    began_before,
+    closed_before,
+    home_of,
+    is_socket_reset,
+    never_left_the_host,
+    sent_at_home,
+    stuck_before,
+    unsent,
+)
 from tcpwhy.causes._reuse import begins_a_request, is_unfinished, reuse
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection, Segment
@@ -49,7 +56,7 @@ REFERENCES = ("RFC 2525 section 2.17", "RFC 9112 section 9.6", "Linux net/ipv4/t
 OTHERS = (
     "injected-reset", "idle-timeout", "peer-vanished", "mid-connection-rehash", "accept-queue-overflow", "mtu-blackhole",
     "asymmetric-drop", "stale-connection", "timestamp-rejected", "packet-loss", "slow-server", "zero-window",
-)  # fmt: skip
+)
 """What an end that closes on purpose, with TCP in order before, leaves no room for."""
 
 PATIENT_NS = SECOND_NS
