@@ -56,7 +56,7 @@ REFERENCES = ("RFC 2525 section 2.17", "RFC 9112 section 9.6", "Linux net/ipv4/t
 OTHERS = (
     "injected-reset", "idle-timeout", "peer-vanished", "mid-connection-rehash", "accept-queue-overflow", "mtu-blackhole",
     "asymmetric-drop", "stale-connection", "timestamp-rejected", "packet-loss", "slow-server", "zero-window",
-)
+)  # fmt: skip
 """What an end that closes on purpose, with TCP in order before, leaves no room for."""
 
 PATIENT_NS = SECOND_NS
