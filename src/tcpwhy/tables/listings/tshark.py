@@ -29,7 +29,7 @@ _FLAGS = {"FIN": 1, "SYN": 2, "RST": 4, "PSH": 8, "ACK": 16, "URG": 32, "ECN": 6
 _PART = re.compile(r"\[TCP (?:segment of a reassembled PDU|PDU reassembled in \d+)\]")
 _NEW = re.compile(r"\[TCP Port numbers reused\]")
 _AGAIN = re.compile(r"\[TCP (?:Spurious )?(?:Fast )?Retransmission\]|\[TCP Out-Of-Order\]")
-"""packet-tcp.c, dissect_tcp() and tcp_info_append_uint(): a SYN of another number begins a conversation, one of the same is a repetition."""
+"""packet-tcp.c, dissect_tcp(): a SYN of another number begins a new conversation, one of the same number repeats the first."""
 _HTTP = re.compile(r"(?:[A-Z]{3,10} \S{1,2000} HTTP/1\.[01]|HTTP/1\.[01] \d{3}[ -~]{0,80})")
 _UNREACHABLE = {
     "network unreachable": 0, "host unreachable": 1, "protocol unreachable": 2, "port unreachable": 3, "fragmentation needed": 4,
