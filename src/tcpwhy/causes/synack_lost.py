@@ -27,13 +27,15 @@ Not to be taken for.  stale-connection: there the old numbers are those of a con
 
 from __future__ import annotations
 
-from tcpwhy.causes._asking import capture_again, capture_at, state_of
+from tcpwhy.causes._asking import capture_again, capture_at
 from tcpwhy.causes._by_state import end_told, found_at, packet_exhibits, state_exhibits, told
+from tcpwhy.causes._old_attempt import about_the_reset, epilogue
 from tcpwhy.causes._remedies import past_the_end, without_rule
 from tcpwhy.causes._stops import Stop, end_of
+from tcpwhy.causes._unheard import CROSSING_NS, beyond_the_captures, excluded, times, without_syn_ack
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection, Segment
-from tcpwhy.connections.packet import ACK, RST, SYN
+from tcpwhy.connections.packet import ACK
 from tcpwhy.connections.path import fate
 
 SUSPECT = "client_syns > 0 OR server_syn_acks > 0"
@@ -45,10 +47,6 @@ REFERENCES = (
 
 HALF_OPEN_NS = 70_000_000_000
 """A half-open connection lives 63 s on the server (Linux: tcp_synack_retries 5 gives 1+2+4+8+16+32 s), and some for clocks."""
-
-CROSSING_NS = 200_000_000
-"""A SYN repeated so soon after a SYN-ACK may have crossed it; Linux repeats after a second."""
-
 
 ID = "synack-lost"
 
@@ -119,7 +117,7 @@ def _attempt(connection: Connection) -> Verdict:
     if refused and not syn_acks:
         return RuledOut("the SYN was answered with RST", (exhibit(refused[0], connection, "the answer"),))
     if not syn_acks:
-        return _without_syn_ack(connection)
+        return without_syn_ack(connection)
     fates = [fate(connection, segment) for segment in syn_acks]
     nearest_place = connection.places[0]
     at_client = connection.is_client_host(nearest_place)
@@ -147,7 +145,7 @@ def _attempt(connection: Connection) -> Verdict:
             (exhibit(syn_acks[0], connection, "the SYN-ACK"),),
             one.between,
         )
-    return _beyond_the_captures(connection, syn_acks, surely=at_client is False)
+    return beyond_the_captures(connection, syn_acks, surely=at_client is False)
 
 
 def _repeated_between(connection: Connection, lost: Segment, arrived: Segment) -> bool:
@@ -176,189 +174,19 @@ def _between(connection: Connection, syn_acks: list[Segment], last: str, missing
     exhibits += [exhibit(segment, connection, f"the SYN-ACK at {last}; {missing} never saw it", last) for segment in syn_acks[:3]
                  if segment.seen_at(last)]  # fmt: skip
     exhibits += [exhibit(again, connection, "the client has no answer: it repeats its SYN") for again in repeats[:1]]
-    exhibits += _epilogue(connection)
+    exhibits += epilogue(connection)
     return Found(
         statement=f"the SYN-ACK was seen at {last} and not at {missing}",
         exhibits=tuple(exhibits),
         basis="two places",
         where=(last, missing),
         explanation=(
-            f"The SYN of {connection.client} arrived, and {connection.server} answered it {_times(len(syn_acks))}. {last} saw the SYN-ACK, "
-            f"{missing} did not: it was lost between them." + _about_the_reset(connection)
+            f"The SYN of {connection.client} arrived, and {connection.server} answered it {times(len(syn_acks))}. {last} saw the SYN-ACK, "
+            f"{missing} did not: it was lost between them." + about_the_reset(connection)
         ),
         at_ns=syn_acks[0].aligned_ns,
-        excludes=_excluded(f"the SYN-ACK left {last} and did not reach {missing}"),
+        excludes=excluded(f"the SYN-ACK left {last} and did not reach {missing}"),
         fix=(f"find what drops packets from {connection.server} on the way from {last} to {missing}: packet filters and firewalls first",),
-    )
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
-
-
-def _excluded(lost: str) -> dict[str, str]:
-    return {
-        "syn-lost": "the server answered the SYN",
-        "port-closed": "the server answered the SYN with SYN-ACK: somebody listens",
-        "reverse-path-filter": lost,
-        "accept-queue-overflow": "no ACK of the SYN-ACK was ever sent, so that no finished handshake was dropped",
-        "vip-missing": "the server answered the SYN",
-        "arp-conflict": lost,
-        "stale-connection": "the numbers are those of an attempt that was never established",
-        "timestamp-rejected": "the numbers are those of an attempt that was never established",
-        "asymmetric-drop": lost,
-        "rejected-by-firewall": "nothing rejected the SYN: it was answered",
-        "packet-loss": "each SYN-ACK was lost, and nothing else is known to be",
-        "peer-vanished": "both ends kept sending",
-        "injected-reset": "the RST comes from the client's own stack and follows from the old ACK",
-    }
-
-
-def _epilogue(connection: Connection) -> list[Exhibit]:
-    """The bare ACK of the old attempt and the RST that it draws."""
-    isn = connection.client_isn
-    if isn is None:
-        return []
-    old = (isn + 1) & 0xFFFF_FFFF
-    shown = []
-    ack = _old_ack(connection, old)
-    if ack is not None:
-        shown.append(exhibit(ack, connection, "a bare ACK of the old attempt, drawn by a SYN with another ISN"))
-    reset = _old_reset(connection, old)
-    if reset is not None:
-        shown.append(
-            exhibit(
-                reset,
-                connection,
-                "an effect: the client answers the ACK that it did not ask for with RST, seq = that ACK's number",
-            )
-        )
-    return shown
-
-
-def _old_ack(connection: Connection, old: int) -> Segment | None:
-    return next(
-        (
-            segment
-            for segment in connection.segments
-            if segment.sender == "server" and segment.flags & ACK and not segment.flags & (SYN | RST) and segment.ack == old
-        ),
-        None,
-    )
-
-
-def _old_reset(connection: Connection, old: int) -> Segment | None:
-    return next(
-        (segment for segment in connection.resets if segment.sender == "client" and not segment.flags & ACK and segment.seq == old),
-        None,
-    )
-
-
-def _about_the_reset(connection: Connection) -> str:
-    shown = _epilogue(connection)
-    if len(shown) < 2:
-        return ""
-    return (
-        " The RST from the client is an effect: a later SYN with another ISN met the half-open connection, the server answered it with the "
-        "ACK of the old attempt (RFC 5961 section 4), and the client's kernel rejects an ACK it did not ask for (RFC 9293, 3.10.7.3)."
-    )
-
-
-def _without_syn_ack(connection: Connection) -> Verdict:
-    """No SYN-ACK in any capture: at the client alone an ACK of the old number tells that there was one."""
-    isn = connection.client_isn
-    old = ((isn or 0) + 1) & 0xFFFF_FFFF
-    ack = _old_ack(connection, old)
-    reset = _old_reset(connection, old)
-    later = [other for other in connection.later if other.syns and other.client_isn != isn]
-    if ack is not None and later and later[0].syns[0].aligned_ns < ack.aligned_ns:
-        exhibits = [exhibit(connection.syns[0], connection, "the SYN of the first attempt, never answered with SYN-ACK")]
-        exhibits.append(exhibit(later[0].syns[0], later[0], "the next attempt from the same port, with another ISN"))
-        exhibits += _epilogue(connection)
-        place = connection.places[0]
-        if reset is None:
-            return Open(
-                "the server acknowledges an attempt whose SYN-ACK was never seen, but no RST followed",
-                (),
-                tuple(exhibits),
-            )
-        host = str(connection.server)
-        return Found(
-            statement=f"the server acknowledges an attempt whose SYN-ACK never arrived at {place}",
-            exhibits=tuple(exhibits),
-            basis="one place",
-            where=(host, place),
-            explanation=(
-                f"{connection.client} never got a SYN-ACK. After its next SYN, with another ISN, an ACK of the first one's number came: "
-                "the server holds that attempt half open, so that it had answered it, and the answer was lost."
-                + _about_the_reset(connection)
-            ),
-            at_ns=connection.syns[0].aligned_ns,
-            excludes=_excluded("the server's ACK shows that it had answered, and its answer did not arrive"),
-            next_evidence=(capture_at(connection, "server", "its SYN-ACKs would name the stretch where they are lost"),),
-            fix=(f"find what drops SYN-ACKs from {connection.server} on their way to {place}",),
-        )
-    if ack is not None:
-        return Open(
-            "a bare ACK answered the SYN",
-            ("a capture at the server from before the attempt",),
-            (exhibit(ack, connection, "bare ACK"),),
-        )
-    reached = fate(connection, connection.syns[-1])
-    if reached.missing_at is not None and reached.doubt is None:
-        return RuledOut(f"no SYN reached {reached.missing_at}, so that there was nothing to answer")
-    if connection.is_server_host(connection.places[-1]):
-        return RuledOut(f"the SYN arrived at {connection.places[-1]}, which sent no SYN-ACK")
-    refused = next((error for error in connection.icmp if error.is_unreachable and error.packet.source.ip == connection.client.ip), None)
-    if refused is not None:
-        return RuledOut("an ICMP error answered the SYN: it did not come to a socket that answers")
-    return Open(
-        "the SYN was never answered as far as was captured; an answer may have been lost",
-        (
-            capture_at(connection, "server", "SYN-ACKs there that do not arrive here show that they are lost"),
-            state_of(connection.server.ip, "sockets in SYN-RECV, and rules of OUTPUT that drop the answer"),
-        ),
-        (exhibit(connection.syns[0], connection, "the SYN, never answered"),),
-    )
-
-
-def _beyond_the_captures(connection: Connection, syn_acks: list[Segment], *, surely: bool) -> Verdict:
-    """All places saw the SYN-ACK and none is the client's host (`surely`), or perhaps none is: what the client does tells the rest."""
-    place = connection.places[0]
-    repeats = [again for again in connection.syns[1:] if again.aligned_ns - syn_acks[0].aligned_ns > CROSSING_NS]
-    exhibits = [exhibit(connection.syns[0], connection, "the SYN")]
-    exhibits += [exhibit(segment, connection, "the SYN-ACK, never acknowledged") for segment in syn_acks[:3]]
-    if not repeats:
-        return Open(
-            "the server repeats its SYN-ACK and hears nothing; it, or the client's last ACK, is lost",
-            (capture_at(connection, "client", "a SYN-ACK that does not arrive there is lost on the way"),),
-            (*exhibits, *_epilogue(connection)),
-        )
-    exhibits += [exhibit(again, connection, "the same SYN again after the SYN-ACK: the client cannot have had it") for again in repeats[:2]]
-    exhibits += _epilogue(connection)
-    if not surely:
-        return Open(
-            f"the client repeats its SYN although it was answered; whether {place} is the client's own host is unknown",
-            ("a capture at the other end, or on `any`, which tells directions",),
-            tuple(exhibits),
-        )
-    return Found(
-        statement="the client repeats its SYN although the server had answered it",
-        exhibits=tuple(exhibits),
-        basis="one place",
-        where=(place, connection.client.ip),
-        explanation=(
-            f"{connection.server} answered the SYN of {connection.client} {_times(len(syn_acks))}. The client repeated that SYN: "
-            "it had not received the answer." + _about_the_reset(connection)
-        ),
-        at_ns=syn_acks[0].aligned_ns,
-        excludes={
-            cause: because
-            for cause, because in _excluded("the SYN-ACK left and did not reach the client").items()
-            if cause not in ("reverse-path-filter", "asymmetric-drop")
-        },
-        next_evidence=(capture_at(connection, "client", "it would name the stretch where the SYN-ACKs are lost"),),
-        fix=(f"find what drops SYN-ACKs from {connection.server} on their way to {connection.client.ip}",),
     )
 
 
