@@ -109,6 +109,21 @@ def test_a_pool_that_writes_long_after_the_close(tmp_path: Path) -> None:
     assert "sent the next request 6.5 s later all the same" in found.explanation
 
 
+def test_a_key_pressed_as_the_server_closes_is_hardly_a_request(tmp_path: Path) -> None:
+    # A terminal server that says `Password required, but none set`, and closes two seconds later.
+    asked, said = C + 3, S + 31
+    segments = [
+        *opened()[:3],
+        client(521, "PA", C, S, b"\xff\xfd\x03", ip_id=102),
+        server(545, "PA", S, asked, b"Password required, but none set", ip_id=900),
+        client(545.1, "A", asked, said, ip_id=103),
+        client(2_540, "PA", asked, said, b"\r\n", ip_id=104),
+        server(2_545, "FA", said, asked, ip_id=902),
+        server(2_561, "R", said),
+    ]
+    assert {confidence for _, confidence in verdicts(told(tmp_path, segments))} == {"possible"}
+
+
 def test_a_request_that_was_repeated_before_the_close_came_may_have_been_lost(tmp_path: Path) -> None:
     first = [*opened(), again(5_100), dataclasses.replace(again(5_340), ip_id=105)]
     said = verdicts(told(tmp_path, [*first, server(5_545, "FA", TOLD, ASKED, ip_id=902), server(5_561, "R", TOLD)]))
@@ -216,6 +231,60 @@ def test_a_client_that_closes_while_the_answer_comes(tmp_path: Path) -> None:
 def test_an_answer_that_somebody_forged_is_no_reason_to_accuse_the_client(tmp_path: Path, forged: bytes) -> None:
     segments = abandoned(server(541, "PA", S, ASKED, forged, ip_id=899, bare=b"200" in forged))
     assert not any(confidence != "possible" for _, confidence in verdicts(told(tmp_path, segments)))
+
+
+def test_a_client_that_takes_leave_of_a_server_that_has_closed_shows_no_request(tmp_path: Path) -> None:
+    end = ASKED + 6
+    segments = [
+        *opened()[:4],
+        server(545, "FA", S, ASKED, ip_id=900),
+        client(545.1, "A", ASKED, S + 1, ip_id=103),
+        client(546, "PA", ASKED, S + 1, b"QUIT\r\n", ip_id=104),
+        client(546.1, "FA", end, S + 1, ip_id=105),
+        server(566, "R", S + 1),
+    ]
+    assert {confidence for _, confidence in verdicts(told(tmp_path, segments))} == {"possible"}
+
+
+def test_the_end_of_tls_is_missed_by_nobody_however_it_is_padded(tmp_path: Path) -> None:
+    alert = bytes([21, 3, 3, 0, 80]) + b"x" * 80
+    segments = [
+        *opened(),
+        client(600, "FA", ASKED, TOLD, ip_id=104),
+        server(620, "PA", TOLD, ASKED + 1, alert, ip_id=902),
+        client(620.1, "R", ASKED + 1),
+    ]
+    assert told(tmp_path, segments).totals.failed == 0
+
+
+def test_the_last_of_all_sequence_numbers_begins_a_connection_too(tmp_path: Path) -> None:
+    first = Tcp(500, CLIENT, SERVER, "S", 2**32 - 1)
+    answers = [Tcp(501 + at, SERVER, CLIENT, "SA", 2**32 - 1, 0) for at in (0, 1_000)]
+    assert told(tmp_path, [first, *answers]).totals.connections == 7
+
+
+def farewell(closes: float = 600.1, words: bytes = b"221 bye\r\n") -> list[Tcp]:
+    """A client of a mail server says QUIT and closes; what the server says then meets a socket that is gone."""
+    hello, quits = b"220 mail\r\n", b"QUIT\r\n"
+    end = S + len(hello)
+    return [
+        *opened()[:3],
+        server(550, "PA", S, C, hello, ip_id=900),
+        client(550.1, "A", C, end, ip_id=102),
+        client(600, "PA", C, end, quits, ip_id=103),
+        client(closes, "FA", C + len(quits), end, ip_id=104),
+        server(closes + 20, "PA", end, C + len(quits) + 1, words, ip_id=901),
+        client(closes + 20.1, "R", C + len(quits) + 1),
+    ]
+
+
+def test_last_words_to_a_client_that_took_leave_are_missed_by_nobody(tmp_path: Path) -> None:
+    assert told(tmp_path, farewell()).totals.failed == 0
+
+
+@pytest.mark.parametrize("segments", [farewell(closes=700), farewell(words=b"x" * 1_000)], ids=["waited", "much"])
+def test_a_client_that_had_waited_or_was_told_much_did_not_take_leave(tmp_path: Path, segments: list[Tcp]) -> None:
+    assert told(tmp_path, segments).totals.failed == 1
 
 
 def test_a_reset_after_all_was_answered_is_none(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ IDLE_NS = SECOND_NS
 SHUT_IDLE_NS = 300 * MS
 """A FIN so long after the last answer belongs to no answer any more: a server sends both in one go, or in one round trip."""
 
+KEY_BYTES = 3
+"""What a key sends: a letter, CR LF, an escape sequence."""
+
 TRIP_SHARE, TRIP_ROOM_NS = 1.5, 20 * MS
 """A kernel answers within a round trip; half as much and 20 ms are left for busy hosts."""
 
@@ -119,6 +122,10 @@ def _judged(connection: Connection, found: Reuse, last: Segment | None, uncovere
     if uncovered and delay > prompt and _was_repeated(connection, request, end):
         lost = f"the request had been repeated before the close came, {delay / MS:.0f} ms after it: it may have been lost first"
         return dataclasses.replace(found, doubt=lost)
+    if new is None and request.length <= KEY_BYTES:
+        return dataclasses.replace(
+            found, doubt=f"what crossed it has {request.length} bytes: a key pressed in a terminal, hardly a request"
+        )
     if end.is_fin:
         if new is None and found.idle_ns < IDLE_NS:
             return dataclasses.replace(found, doubt="it cannot be read whether the client's bytes begin a request or go on with one")

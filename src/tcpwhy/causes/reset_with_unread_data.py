@@ -26,6 +26,7 @@ Not to be taken for.  keepalive-race: there the connection was idle and the requ
 
 from __future__ import annotations
 
+from tcpwhy.causes._answered import answer_had_begun, has_taken_some, waited_ns
 from tcpwhy.causes._asking import capture_at, counters_of, log_of
 from tcpwhy.causes._claims import most_claims
 from tcpwhy.causes._contradiction import contradiction
@@ -45,10 +46,11 @@ from tcpwhy.causes._resets import (
 )
 from tcpwhy.causes._reuse import begins_a_request, is_unfinished, reuse
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
+from tcpwhy.connections.answers import FAREWELL_BYTES
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.failure import Kind
 from tcpwhy.connections.kinds import SECOND_NS
-from tcpwhy.connections.packet import ACK, other_side, seq_before
+from tcpwhy.connections.packet import other_side
 
 SUSPECT = "client_resets + server_resets > 0"
 REFERENCES = ("RFC 2525 section 2.17", "RFC 9112 section 9.6", "Linux net/ipv4/tcp.c tcp_close(), tcp_disconnect()")
@@ -98,7 +100,7 @@ def _aborted(connection: Connection, reset: Segment) -> Verdict:
     missing = unsent(connection, reset)
     if missing is not None and missing.doubt is None:
         return RuledOut(f"{missing.missing_at} never saw the RST leave the {reset.sender}", shown)
-    if reset.sender == "client" and not _has_taken_some(connection, reset):
+    if reset.sender == "client" and not has_taken_some(connection, reset):
         return RuledOut("the client gave up before anything came that it could have left unread", shown)
     met = reuse(connection)
     ask = (
@@ -112,7 +114,7 @@ def _aborted(connection: Connection, reset: Segment) -> Verdict:
         return Open(f"the RST has the form of a {reset.sender}'s socket, and nothing shows that this one sent it", ask, shown)
     counter = _counter(connection, reset)
     end = "the request had not come whole" if is_unfinished(connection) else "the request was not answered"
-    if _answer_had_begun(connection, reset):
+    if answer_had_begun(connection, reset):
         end = (
             "the answer was not delivered whole, as far as acknowledgments tell"
             if not is_unfinished(connection)
@@ -146,12 +148,12 @@ def _went_on(connection: Connection, reset: Segment) -> Verdict:
         return Open("the client's host had no such connection any more: it may have closed, and its FIN be lost on the way", ask, shown)
     if fin is None:
         return RuledOut(f"the RST came from a host without such a socket, and the {who} had not closed before", shown)
-    if who == "client" and not _has_taken_some(connection, fin):
+    if who == "client" and not has_taken_some(connection, fin):
         return RuledOut("the client had closed before the answer began", shown)
-    waited_ns = _waited_ns(connection, fin)
-    if who == "client" and waited_ns >= PATIENT_NS:
+    waited = waited_ns(connection, fin)
+    if who == "client" and waited >= PATIENT_NS:
         ask = (capture_at(connection, "server", "whether the rest was sent, and when"), log_of(_host(connection, reset), "why it closed"))
-        return Open(f"the client closed after it had waited {waited_ns / SECOND_NS:.1f} s for the rest of the answer", ask, shown)
+        return Open(f"the client closed after it had waited {waited / SECOND_NS:.1f} s for the rest of the answer", ask, shown)
     late = [
         one for one in connection.segments
         if one.sender != who and one.length and not one.is_reset and one.ack == reset.seq
@@ -159,7 +161,8 @@ def _went_on(connection: Connection, reset: Segment) -> Verdict:
     if who == "server":
         beginning = begins_a_request(connection, late[0]) if late else None
         met = reuse(connection)
-        if beginning or (not isinstance(met, str) and not is_unfinished(connection)):
+        knew = bool(late) and late[0].ack == fin.seq_end and sum(one.length for one in late) <= FAREWELL_BYTES
+        if beginning or ((knew or not isinstance(met, str)) and not is_unfinished(connection)):
             ask = (log_of(connection.server.ip, "why it closed"), capture_at(connection, "server", "what it had received when it closed"))
             return Open("the server had closed, and what came then was answered with RST", ask, shown)
     early = [one for one in before_at(connection, reset.first.vantage_point, reset, who) if one.length]
@@ -182,33 +185,9 @@ def _went_on(connection: Connection, reset: Segment) -> Verdict:
     )  # fmt: skip
 
 
-def _waited_ns(connection: Connection, fin: Segment) -> int:
-    """How long nothing had come from the other end when this one closed, by the clock of the place that saw it close first."""
-    place = fin.first.vantage_point
-    came = [one for one in before_at(connection, place, fin, other_side(fin.sender)) if one.length]
-    last = came[-1].sighting_at(place) if came else None
-    return fin.first.time_ns - last.time_ns if last is not None else 0
-
-
 def _first_line(segment: Segment) -> str:
     line = segment.packet.payload[:64].split(b"\r\n")[0]
     return line.decode("ascii", "replace") if line.startswith(b"HTTP/1.") else ""
-
-
-def _has_taken_some(connection: Connection, end: Segment) -> bool:
-    """True where the client's FIN or RST acknowledges some of the answer to its last message, by its numbers."""
-    sent = [one for one in connection.segments if one.sender == "client" and one.length and not one.is_reset]
-    before = [one for one in sent if one.retransmits is None and not seq_before(end.seq, one.seq)]
-    if not before:
-        return began_before(connection) and any(one.sender == "server" and one.length for one in connection.segments)
-    return bool(end.flags & ACK) and seq_before(before[-1].ack, end.ack)
-
-
-def _answer_had_begun(connection: Connection, reset: Segment) -> bool:
-    """True where the server's bytes had come for the client's last message when the RST was sent."""
-    before = [one for one in connection.segments[: connection.segments.index(reset)] if one.length and not one.is_reset]
-    before = [one for one in before if one.retransmits is None]
-    return bool(before) and before[-1].sender == "server"
 
 
 def _context(connection: Connection, reset: Segment) -> tuple[Exhibit, ...]:

@@ -12,6 +12,9 @@ HTTP_METHODS = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"OPTIONS ", b
 HTTP_CONTINUE = b"HTTP/1.1 100"
 """An interim answer, behind which the real one follows (RFC 9110 section 15.2.1)."""
 
+TLS_RECORDS = range(20, 24)
+"""TLS record types: change of cipher, alert, handshake, application data (RFC 8446 section 5.1)."""
+
 TLS_ALERT = 21
 """TLS record type (RFC 8446 section 5.1); close_notify is one, and nothing answers it."""
 
@@ -24,6 +27,12 @@ TLS_13_ALERT = bytes([23, 3, 3, 0, 19])
 WAITED_NS = SECOND_NS
 """A client that closes so long after its request waited for the answer; one that closes at once only says that it has no more to ask."""
 
+FAREWELL_BYTES = 512
+"""A server's last words to a client that has closed (`221 closing connection`, a WebSocket's close) are shorter."""
+
+AT_ONCE_NS = SECOND_NS // 100
+"""A client that closes so soon behind its last message (`QUIT`) did not wait for an answer to it."""
+
 
 def is_tls_alert(segment: Segment) -> bool:
     """A segment that carries nothing but the end of TLS."""
@@ -31,7 +40,9 @@ def is_tls_alert(segment: Segment) -> bool:
     if segment.packet.is_listed and not payload:
         # What is so short and not shown can be one; where that is in doubt nobody is accused.
         return 0 < segment.length <= LONGEST_ALERT
-    old = payload[:2] == bytes([TLS_ALERT, 3]) and segment.length <= 64
+    # One record, however far it is padded: of a block cipher up to 255 bytes (RFC 5246 section 6.2.3.2).
+    whole = len(payload) >= 5 and segment.length == 5 + int.from_bytes(payload[3:5])
+    old = payload[:2] == bytes([TLS_ALERT, 3]) and (whole or segment.length <= 64)
     return old or (payload[:5] == TLS_13_ALERT and segment.length == len(TLS_13_ALERT) + 19)
 
 
@@ -187,6 +198,29 @@ def _given_up_by_client(connection: Connection, fin: Segment) -> Failure | None:
         return None
     symptom = f"the client closed {_waited(request, fin)} after its request, which was never answered"
     return Failure(Kind.GAVE_UP, symptom, (request, fin), fin.aligned_ns)
+
+
+def took_leave(connection: Connection, reset: Segment) -> bool:
+    """True where the client closed at once behind its last words, and its RST refuses but a few that the server had for the close.
+
+    So end SMTP, POP3 and WebSocket where the client says `QUIT` and closes: nobody waits for the answer. HTTP is left out, whose last
+    request is open then, and TLS, whose records hide what is asked.
+    """
+    fin = next((segment for segment in connection.segments if segment.is_fin or segment is reset), None)
+    if fin is None or not fin.is_fin or fin.is_reset or fin.sender != "client" or reset.sender != "client":
+        return False
+    data = [one for one in connection.segments if one.length and not one.is_reset]
+    late = [one for one in data if one.sender == "server" and seq_before(fin.ack, (one.seq + one.length) & 0xFFFF_FFFF)]
+    # Its acknowledgment covers the FIN: the server said it to a client that had closed, and nothing before was under way.
+    if any(one.ack != fin.seq_end or seq_before(one.seq, fin.ack) for one in late) or sum(one.length for one in late) > FAREWELL_BYTES:
+        return False
+    said = [one for one in data if one.sender == "client" and not seq_before(fin.seq, one.seq)]
+    if not said or any(one.retransmits is not None for one in said):
+        return False
+    last = said[-1].packet.payload
+    if not last or last.startswith(HTTP_METHODS) or (last[0] in TLS_RECORDS and last[1:2] == b"\3"):
+        return False
+    return fin.aligned_ns - said[-1].aligned_ns <= AT_ONCE_NS
 
 
 def _answers_after(connection: Connection, fin: Segment) -> list[Segment]:

@@ -438,7 +438,7 @@ class Assembly:
 
 def _holes(side: Side, other: Side) -> str:
     """SQL for the bytes that a flow's capture lacks for sure: fewer were seen since the SYN than were acknowledged, one for a FIN."""
-    acknowledged = seq_distance_sql(f"({side}_isn + 1)", f"{other}_ack_end")
+    acknowledged = seq_distance_sql(f"({side}_isn::BIGINT + 1)", f"{other}_ack_end")
     return f"coalesce(greatest(0, {acknowledged} - {side}_bytes::BIGINT - {side}_unseen_acked_bytes::BIGINT - 1), 0)"
 
 

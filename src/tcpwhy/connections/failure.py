@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tcpwhy.connections.answers import HTTP_METHODS, cut_short, given_up, is_tls_alert, open_at, unanswered_request
+from tcpwhy.connections.answers import HTTP_METHODS, cut_short, given_up, is_tls_alert, open_at, took_leave, unanswered_request
 from tcpwhy.connections.connection import SIDES, Connection, Segment
 from tcpwhy.connections.handshake import failed_handshake, refused_by_icmp, refused_unseen
 from tcpwhy.connections.kinds import SECOND_NS, SILENT_REPEATS, SILENT_SPAN_NS, SLOW_NS, Failure, Kind
@@ -88,7 +88,7 @@ def _seconds(stall: Stall) -> str:
 
 def _reset(connection: Connection) -> Failure | None:
     reset = next((one for one in connection.resets if not _is_in_syn_sent(connection, one)), None)
-    if reset is None:
+    if reset is None or took_leave(connection, reset):
         return None
     progress = progress_of(connection.segments, until=reset)
     evidence: list[Segment] = []
