@@ -56,7 +56,7 @@ REFERENCES = (
 )
 
 SHORTEST_NS = 60 * SECOND_NS
-"""The shortest idle timeout that a device on the way has by default: who waits for less waits for the program that answers."""
+"""No device on the way forgets sooner by default (_idle_defaults.py): who waits for less waits for the program that answers."""
 
 
 def examine(connection: Connection) -> Verdict:
