@@ -28,15 +28,14 @@ Not to be taken for.  packet-loss: there the end lives on, and is heard again or
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from tcpwhy.causes._asking import capture_at, capture_between, log_of
 from tcpwhy.causes._by_state import all_but
+from tcpwhy.causes._last_heard import FallenSilent, address_of, fallen_silent, hops_to, is_own_host, teller, unreachable
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
-from tcpwhy.connections.connection import INITIAL_TTLS, SIDES, Connection, IcmpError, Segment
-from tcpwhy.connections.kinds import SECOND_NS, SILENT_SPAN_NS, Kind
-from tcpwhy.connections.packet import Side, other_side
+from tcpwhy.connections.connection import Connection, IcmpError
+from tcpwhy.connections.kinds import SECOND_NS, SILENT_SPAN_NS
 from tcpwhy.connections.presence import Asked
 
 ID = "peer-vanished"
@@ -56,29 +55,9 @@ ASKED_IN_VAIN_NS = SECOND_NS // 2
 rule or a route that forbids says so at once."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Silence:
-    """What was sent to an end and never answered."""
-
-    side: Side
-    """The end that fell silent."""
-    unanswered: tuple[Segment, ...]
-    place: str
-    """The last place before that end, of those that ever heard it."""
-    address: str
-    """Of the silent end, as that place knows it."""
-    heard_ns: int | None
-    """When that place last heard it on any connection."""
-
-    @property
-    def since_ns(self) -> int:
-        """When this connection first asked in vain."""
-        return self.unanswered[0].aligned_ns
-
-
 def examine(connection: Connection) -> Verdict:
     """Looks for everything that the end which does not answer sent anywhere, since it was first asked in vain."""
-    silence = _silence(connection)
+    silence = fallen_silent(connection)
     if isinstance(silence, str):
         return RuledOut(silence)
     alive = _alive(connection, silence)
@@ -89,33 +68,7 @@ def examine(connection: Connection) -> Verdict:
     return _gone(connection, silence, silence.heard_ns)
 
 
-def _silence(connection: Connection) -> _Silence | str:
-    """The silence in which a connection ended, or why there is none."""
-    failure, traffic = connection.failure, connection.traffic
-    if failure is None or traffic is None or failure.kind not in (Kind.SILENT, Kind.UNANSWERED, Kind.GAVE_UP):
-        return "the connection did not end in silence"
-    side: Side = "server" if failure.kind is not Kind.SILENT else other_side(failure.segments[0].sender)
-    heard = [one for one in connection.segments if one.sender == side and one.retransmits is None]
-    last_ns = max((one.aligned_ns for one in heard), default=None)
-    after = [one for one in connection.segments if one.sender != side and (last_ns is None or one.aligned_ns > last_ns)]
-    unanswered = tuple(one for one in after if one.length or one.opens or one in failure.segments)
-    if not unanswered:
-        return f"the {side} acknowledged all that was sent to it"
-    # A bystander on a switch may see what is sent to a port that went down: only a place that ever heard the end lies on its way.
-    order = connection.places if side == "server" else tuple(reversed(connection.places))
-    on_way = [place for place in order if any(one.seen_at(place) for one in unanswered)]
-    hearing = [place for place in on_way if place in traffic.presence.heard(_address(connection, side, place))]
-    place = (hearing or on_way)[-1]
-    address = _address(connection, side, place)
-    return _Silence(side, unanswered, place, address, traffic.presence.heard(address).get(place))
-
-
-def _address(connection: Connection, side: Side, place: str) -> str:
-    view = connection.views[place]
-    return view.server.ip if side == "server" else view.client.ip
-
-
-def _alive(connection: Connection, silence: _Silence) -> RuledOut | None:
+def _alive(connection: Connection, silence: FallenSilent) -> RuledOut | None:
     """What shows that the end was there, while it was asked in vain."""
     traffic, topology = connection.traffic, connection.topology
     assert traffic is not None
@@ -124,46 +77,37 @@ def _alive(connection: Connection, silence: _Silence) -> RuledOut | None:
         last = spoke[max(spoke)]
         if last.aligned_ns > silence.since_ns + SAME_MOMENT_NS:
             return RuledOut(f"the {silence.side} went on sending", (exhibit(last, connection, "sent meanwhile"),))
-    for name in dict.fromkeys((silence.address, *(_address(connection, silence.side, place) for place in connection.places))):
+    for name in dict.fromkeys((silence.address, *(address_of(connection, silence.side, place) for place in connection.places))):
         for place, heard_ns in traffic.presence.heard(name).items():
             if heard_ns > silence.since_ns + SAME_MOMENT_NS and topology.aligned[place]:
                 later = (heard_ns - silence.since_ns) / SECOND_NS
                 return RuledOut(f"{place} heard {name} on other connections until {later:.1f} s after it was first asked in vain here")
     for place in connection.places:
-        if _is_own_host(connection, silence.side, place) and topology.was_running(place, silence.unanswered[-1].aligned_ns):
+        if is_own_host(connection, silence.side, place) and topology.was_running(place, silence.unanswered[-1].aligned_ns):
             arrived = any(one.seen_at(place) for one in silence.unanswered)
             came = "the packets come to it" if arrived else "the packets do not come to it"
             return RuledOut(f"the capture at {place}, the {silence.side}'s own host, ran on: the host was there, and {came}")
     return None
 
 
-def _is_own_host(connection: Connection, side: Side, place: str) -> bool:
-    """True where a place is surely the host of an end: TTLs alone do not tell it from a router next to it, which outlives it."""
-    own = connection.topology.addresses.get(place, frozenset())
-    if own:
-        return _address(connection, side, place) in own
-    ways = {copy.direction for one in connection.views[place].sent_by(side) for copy in one.copies}
-    return ways == {"out"}
-
-
-def _never_heard(connection: Connection, silence: _Silence) -> Verdict:
+def _never_heard(connection: Connection, silence: FallenSilent) -> Verdict:
     """An end of which no capture holds a packet."""
     assert connection.traffic is not None
-    errors, asks = _unreachable(connection, silence), _asks(connection, silence)
+    errors, asks = unreachable(connection, silence), _asks(connection, silence)
     if errors:
-        return Open(f"{_teller(errors[0])} says that {silence.address} cannot be reached: it may be gone", asks)
+        return Open(f"{teller(errors[0])} says that {silence.address} cannot be reached: it may be gone", asks)
     if not connection.traffic.presence.asked(silence.address, silence.place, 0).established:
         return RuledOut(f"nothing of the {silence.side} was ever captured: it did not vanish in the time of the captures")
     return Open(f"{silence.place} sees established connections speak to {silence.address}, and never heard it", asks)
 
 
-def _gone(connection: Connection, silence: _Silence, heard_ns: int) -> Verdict:
+def _gone(connection: Connection, silence: FallenSilent, heard_ns: int) -> Verdict:
     traffic = connection.traffic
     assert traffic is not None
     asked = traffic.presence.asked(silence.address, silence.place, heard_ns + SECOND_NS // 10)
     lively_ns = traffic.presence.lively_ns(silence.place)
-    errors = [one for one in _unreachable(connection, silence) if one.aligned_ns - heard_ns >= ASKED_IN_VAIN_NS]
-    hops = _hops(connection, silence)
+    errors = [one for one in unreachable(connection, silence) if one.aligned_ns - heard_ns >= ASKED_IN_VAIN_NS]
+    hops = hops_to(connection, silence)
     lasted_ns = silence.unanswered[-1].aligned_ns - heard_ns
     lacking = None
     if not asked.established:
@@ -185,31 +129,7 @@ def _gone(connection: Connection, silence: _Silence, heard_ns: int) -> Verdict:
     return _found(connection, silence, heard_ns, asked, errors)
 
 
-def _hops(connection: Connection, silence: _Silence) -> int | None:
-    """Routers between the last place and the silent end, by the TTLs of what it sent on this connection, else on others."""
-    own = connection.views[silence.place].hops[SIDES.index(silence.side)]
-    ttls = connection.topology.server_ttls.get((silence.place, silence.address), frozenset())
-    if own is not None or not ttls:
-        return own
-    return min(initial - ttl for ttl in ttls for initial in INITIAL_TTLS if ttl <= initial)
-
-
-def _unreachable(connection: Connection, silence: _Silence) -> list[IcmpError]:
-    """What others say of the end: host unreachable (1), or address unreachable (IPv6: 3)."""
-    code = 3 if ":" in silence.address else 1
-    return [
-        error for error in connection.icmp
-        if error.is_unreachable and error.packet.icmp_code == code and _teller(error) != silence.address
-        and error.packet.destination.ip == silence.address
-    ]  # fmt: skip
-
-
-def _teller(error: IcmpError) -> str:
-    """Who sent an ICMP error; its addresses are those of the packet that it quotes."""
-    return error.packet.quoted_by.partition(" > ")[0].strip() or "a router"
-
-
-def _found(connection: Connection, silence: _Silence, heard_ns: int, asked: Asked, errors: Sequence[IcmpError]) -> Found:
+def _found(connection: Connection, silence: FallenSilent, heard_ns: int, asked: Asked, errors: Sequence[IcmpError]) -> Found:
     side, place, address = silence.side, silence.place, silence.address
     both = len([name for name in connection.places if silence.unanswered[-1].seen_at(name)]) > 1
     kinds = [f"{asked.established} established ones" if asked.established > 1 else "an established one" if asked.established else ""]
@@ -218,7 +138,7 @@ def _found(connection: Connection, silence: _Silence, heard_ns: int, asked: Aske
     said = ""
     if errors:
         late = (errors[0].aligned_ns - heard_ns) / SECOND_NS
-        said = f" {_teller(errors[0])} says by ICMP, {late:.1f} s after the last sign of life, that the host cannot be reached."
+        said = f" {teller(errors[0])} says by ICMP, {late:.1f} s after the last sign of life, that the host cannot be reached."
     gone = f"nothing of {address} is seen on any connection from that moment on"
     waited = (silence.since_ns - heard_ns) / SECOND_NS
     lasted = (silence.unanswered[-1].aligned_ns - silence.since_ns) / SECOND_NS
@@ -245,7 +165,7 @@ def _found(connection: Connection, silence: _Silence, heard_ns: int, asked: Aske
     )
 
 
-def _exhibits(connection: Connection, silence: _Silence) -> tuple[Exhibit, ...]:
+def _exhibits(connection: Connection, silence: FallenSilent) -> tuple[Exhibit, ...]:
     before = [one for one in connection.segments if one.sender == silence.side and one.seen_at(silence.place)]
     shown = [exhibit(one, connection, f"the last sign of life of the {silence.side} here", silence.place) for one in before[-1:]]
     seen = [one for one in silence.unanswered if one.seen_at(silence.place)]
@@ -254,7 +174,7 @@ def _exhibits(connection: Connection, silence: _Silence) -> tuple[Exhibit, ...]:
     return tuple(shown)
 
 
-def _asks(connection: Connection, silence: _Silence) -> tuple[str, ...]:
+def _asks(connection: Connection, silence: FallenSilent) -> tuple[str, ...]:
     there = capture_at(connection, silence.side, "whether the host is there, and what comes to it")
     between = capture_between(connection, silence.place, silence.address, "how far what is sent to it gets")
     return (there, between)
