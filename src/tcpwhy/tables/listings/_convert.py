@@ -20,7 +20,7 @@ from tcpwhy.tables.listings._frames import frame_of
 from tcpwhy.tables.listings._limits import Limits
 from tcpwhy.tables.listings._numbers import Known, Numbering, Tuple, tuple_of
 from tcpwhy.tables.listings._row import Row, Unreadable
-from tcpwhy.tables.listings._stamps import Clock, Zone
+from tcpwhy.tables.listings._stamps import STAMPED, Clock, Zone, read_stamp
 from tcpwhy.tables.listings._text import Record, cleaned, read_records
 from tcpwhy.tables.listings._whose import Attribution, Settled
 
@@ -183,8 +183,11 @@ class _Conversion:
         self.limits.clocks(clock, self._listing)
         interface = _interface_of(section)
         for row in itertools.chain(head, rows):
+            time_ns = clock.time_ns(row.stamp)
+            if row.segment is None and row.error is None and row.claim is None:
+                continue  # it only moves the time on
             self.limits.see(row)
-            for settled in attribution.feed(row, clock.time_ns(row.stamp)):
+            for settled in attribution.feed(row, time_ns):
                 self.samples.add(settled, numbering)
                 yield number, interface, settled
         for settled in attribution.finish():
@@ -194,17 +197,30 @@ class _Conversion:
         self.limits.unattributed += attribution.lost
 
     def _rows(self, dialect: Dialect, section: Section) -> Iterator[Row]:
+        """All packets; of those that are neither TCP nor tell of it, or cannot be read, the time alone."""
         counted = 0
         for record in read_records(self._listing.path, section, dialect.begins, dialect.ends):
             counted += 1
-            try:
-                row = dialect.read(record)
-            except Unreadable:
-                self.limits.refuse(record.line)
-                continue
+            row: Row | None = None
+            if record.is_packet:
+                try:
+                    row = dialect.read(record)
+                except Unreadable:
+                    self.limits.refuse(record.line)
+            row = row or _time_alone(record, dialect)
             if row is not None:
                 yield row
         self.limits.records[section.start] = counted
+
+
+def _time_alone(record: Record, dialect: Dialect) -> Row | None:
+    found = dialect.begins.match(record.lines[0]) or STAMPED.match(record.lines[0])
+    if found is None or "hour" not in found.re.groupindex:
+        return None
+    try:
+        return Row(record.line, read_stamp(found))
+    except Unreadable:
+        return None
 
 
 class _Seen:

@@ -58,15 +58,12 @@ def convert_listings(evidence: Evidence, folder: Path) -> Listed:
                 one.listing = dataclasses.replace(one.listing, day_ns=day_ns)
                 _converted(evidence, one)
     _onto_one_clock(evidence, work)
-    by_place: dict[str, list[Converted]] = {}
-    for one in work:
-        if one.made is not None:
-            by_place.setdefault(one.point.name, []).append(one.made)
-    bases = find_bases({place: [made.samples for made in several] for place, several in by_place.items()})
+    # Listings of one place, too, each count from a number of their own.
+    bases = find_bases({str(one.path): [one.made.samples] for one in work if one.made is not None})
     lines: dict[Path, Lines] = {}
     untimed: set[str] = set()
     for one in work:
-        known = bases.get(one.point.name)
+        known = bases.get(str(one.path))
         if one.made is not None and known:
             _converted(evidence, one, known)
         if one.made is None:
@@ -77,8 +74,7 @@ def convert_listings(evidence: Evidence, folder: Path) -> Listed:
         one.point.captures.append(one.path)
         evidence.places.append((one.path, one.listing.shown))
         lines[one.path] = Lines(one.made.table)
-        # Elapsed times of several interfaces fit together only roughly: what one of them repeats of another looks sent again.
-        if not one.made.is_timed or (one.made.is_elapsed and len(by_place[one.point.name]) > 1):
+        if not one.made.is_timed:
             untimed.add(one.point.name)
     for point in evidence.vantage_points:
         point.listings.clear()

@@ -15,12 +15,15 @@ NO_TIME_NS = 1_000_000
 """A row without a time is set so far behind the one before: order is kept, and no silence arises."""
 
 TIME = (
-    r"(?:(?P<date>\d{4}-\d\d-\d\d)[ T])?(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,9}))?(?P<utc>Z)?"
+    r"(?:(?P<date>\d{4}-\d\d-\d\d)[ T])?(?P<back>-)?"
+    r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,9}))?(?P<utc>Z)?"
     r"|(?P<whole>-?\d{1,12})\.(?P<part>\d{1,9})"
 )
 """tcpdump's times (util-print.c, ts_print) and tshark's: with a date, of a day, since 1970, or elapsed. For re.VERBOSE it has no blanks
-that matter."""
+that matter. Behind -ttt a time of a packet that was captured before the one in front of it has a sign."""
 
+STAMPED = re.compile(rf"^\s{{0,6}}(?:\d{{1,12}}\s+)?(?=\S+\.\d{{6}}|\S+ \S+\.\d{{6}})(?:{TIME})\s+\S")
+"""A line that begins as a packet's does, whatever the packet is: times since the packet before go on with each."""
 
 Zone = Callable[[int], int]
 """A local time, in nanoseconds as if it were UTC, to how far local time is ahead of UTC then."""
@@ -39,7 +42,7 @@ def read_stamp(found: re.Match[str]) -> Stamp:
         raise Unreadable("no time of day")
     nanoseconds = ((hour * 60 + minute) * 60 + second) * SECOND_NS + int((found["fraction"] or "0").ljust(9, "0"))
     if found["date"] is None:
-        return Stamp("clock", nanoseconds, is_utc=found["utc"] is not None)
+        return Stamp("clock", -nanoseconds if found["back"] else nanoseconds, is_utc=found["utc"] is not None)
     try:
         day = datetime.date.fromisoformat(found["date"])
     except ValueError:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tcpwhy.evidence.pasted import Section, read_lines
+from tcpwhy.tables.listings._stamps import STAMPED
 
 MOST_LINES = 5_000
 """Lines of one record: a dump of 64 KiB has 4,096."""
@@ -33,6 +34,8 @@ class Record:
     lines: list[str]
     size: int = 0
     dump: bytearray = dataclasses.field(default_factory=bytearray)
+    is_packet: bool = True
+    """False for a line of which only its time is understood."""
 
     @property
     def text(self) -> str:
@@ -58,14 +61,18 @@ def cleaned(line: bytes) -> str:
 
 
 def read_records(path: Path, section: Section, begins: re.Pattern[str], ends: re.Pattern[str]) -> Iterator[Record]:
-    """The records of a section: `begins` matches a packet's first line, `ends` a line that belongs to none. Raises OSError."""
+    """The records of a section: `begins` matches a packet's first line, `ends` a line that belongs to none. Raises OSError.
+
+    Other lines that begin with a time are records too, for packets of protocols that no dialect reads.
+    """
     now: Record | None = None
     for number, (_, line) in enumerate(read_lines(path, section.start, section.end), section.first_line):
         text = cleaned(line)
-        if begins.match(text):
+        is_packet = begins.match(text) is not None
+        if is_packet or STAMPED.match(text):
             if now is not None:
                 yield now
-            now = Record(number, [text])
+            now = Record(number, [text], is_packet=is_packet)
         elif now is not None:
             dump = _DUMP.match(text)
             if dump is not None:
