@@ -246,6 +246,28 @@ def test_a_client_that_takes_leave_of_a_server_that_has_closed_shows_no_request(
     assert {confidence for _, confidence in verdicts(told(tmp_path, segments))} == {"possible"}
 
 
+def tls(answered: bool) -> list[Tcp]:
+    """A client of HTTP/2 over TLS ends it with close_notify and FIN; the server's GOAWAY and close_notify come too late."""
+    hello, alert, away = b"\x17\3\3\0\x80" + b"q" * 128, b"\x15\3\3\0\x1a" + b"x" * 26, b"\x17\3\3\0\x29" + b"x" * 41
+    asked, end = C + len(hello), S + 6 + 900
+    return [
+        *opened()[:3],
+        client(521, "PA", C, S, hello, ip_id=102),
+        server(545, "PA", S, asked if answered else C, b"\x17\3\3\3\x85" + b"a" * 901, ip_id=900),
+        client(545.1, "A", asked, end, ip_id=103),
+        client(550, "PA", asked, end, alert, ip_id=104),
+        client(550.2, "FA", asked + len(alert), end, ip_id=105),
+        server(580, "PA", end, asked + len(alert), away, ip_id=901),
+        server(580.1, "FA", end + len(away), asked + len(alert), ip_id=902),
+        client(580.2, "R", asked + len(alert)),
+    ]
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_client_that_ends_tls_took_leave_if_all_had_been_answered(tmp_path: Path, answered: bool) -> None:
+    assert told(tmp_path, tls(answered)).totals.failed == (not answered)
+
+
 def test_the_end_of_tls_is_missed_by_nobody_however_it_is_padded(tmp_path: Path) -> None:
     alert = bytes([21, 3, 3, 0, 80]) + b"x" * 80
     segments = [

@@ -30,6 +30,9 @@ WAITED_NS = SECOND_NS
 FAREWELL_BYTES = 512
 """A server's last words to a client that has closed (`221 closing connection`, a WebSocket's close) are shorter."""
 
+TLS_FAREWELL_BYTES = 160
+"""GOAWAY and close_notify of both ends, encrypted: 46 and 31 bytes each in TLS 1.2 with AES-GCM (RFC 9113 section 6.8, RFC 5288)."""
+
 AT_ONCE_NS = SECOND_NS // 100
 """A client that closes so soon behind its last message (`QUIT`) did not wait for an answer to it."""
 
@@ -204,23 +207,38 @@ def took_leave(connection: Connection, reset: Segment) -> bool:
     """True where the client closed at once behind its last words, and its RST refuses but a few that the server had for the close.
 
     So end SMTP, POP3 and WebSocket where the client says `QUIT` and closes: nobody waits for the answer. HTTP is left out, whose last
-    request is open then, and TLS, whose records hide what is asked.
+    request is open then. TLS hides what is asked: there all must have been answered before, just before.
     """
     fin = next((segment for segment in connection.segments if segment.is_fin or segment is reset), None)
     if fin is None or not fin.is_fin or fin.is_reset or fin.sender != "client" or reset.sender != "client":
         return False
     data = [one for one in connection.segments if one.length and not one.is_reset]
     late = [one for one in data if one.sender == "server" and seq_before(fin.ack, (one.seq + one.length) & 0xFFFF_FFFF)]
-    # Its acknowledgment covers the FIN: the server said it to a client that had closed, and nothing before was under way.
-    if any(one.ack != fin.seq_end or seq_before(one.seq, fin.ack) for one in late) or sum(one.length for one in late) > FAREWELL_BYTES:
+    if sum(one.length for one in late) > FAREWELL_BYTES or any(seq_before(one.seq, fin.ack) for one in late):
         return False
     said = [one for one in data if one.sender == "client" and not seq_before(fin.seq, one.seq)]
     if not said or any(one.retransmits is not None for one in said):
         return False
-    last = said[-1].packet.payload
-    if not last or last.startswith(HTTP_METHODS) or (last[0] in TLS_RECORDS and last[1:2] == b"\3"):
+    last, at_once = said[-1].packet.payload, fin.aligned_ns - said[-1].aligned_ns <= AT_ONCE_NS
+    if not last or last.startswith(HTTP_METHODS):
         return False
-    return fin.aligned_ns - said[-1].aligned_ns <= AT_ONCE_NS
+    if last[0] in TLS_RECORDS and last[1:2] == b"\3":
+        return at_once and is_tls_alert(said[-1]) and _was_answered_before(fin, said, [one for one in data if one.sender == "server"], late)
+    # Its acknowledgment covers the FIN: the server said it to a client that had closed, and nothing before was under way.
+    return at_once and all(one.ack == fin.seq_end for one in late)
+
+
+def _was_answered_before(fin: Segment, said: list[Segment], heard: list[Segment], late: list[Segment]) -> bool:
+    """True where the client took leave in TLS (close_notify, HTTP/2's GOAWAY) just behind an answer to all that it had said before.
+
+    What the server says then is no more than the same: an alert, a GOAWAY, an acknowledgment of SETTINGS (RFC 9113 section 6).
+    """
+    asked = [one for one in said if fin.aligned_ns - one.aligned_ns > AT_ONCE_NS]
+    came = [one for one in heard if not seq_before(fin.ack, (one.seq + one.length) & 0xFFFF_FFFF)]
+    leave = [*said[len(asked) :], *late]
+    if not asked or not came or sum(one.length for one in leave) > TLS_FAREWELL_BYTES:
+        return False
+    return not seq_before(came[-1].ack, asked[-1].seq_end) and fin.aligned_ns - came[-1].aligned_ns < WAITED_NS
 
 
 def _answers_after(connection: Connection, fin: Segment) -> list[Segment]:
