@@ -277,6 +277,17 @@ def test_the_sender_alone_without_any_small_segment_behind_is_withheld(tmp_path:
     assert all(confidence == "possible" for _, confidence in told)
 
 
+def test_a_way_that_became_narrower_stays_possible_although_large_segments_had_passed(tmp_path: Path) -> None:
+    """A full segment passed, the next is sent six times in vain, and half of it passes at once (tcp_mtu_probing)."""
+    passed = [client(1_010, BODY, b"a" * FULL), server(1_011, BODY + FULL)]
+    stuck = [client(1_012 + later, BODY + FULL, b"b" * FULL) for later in (0, *REPEATS[:4])]
+    halves = [client(at, BODY + FULL + number * 724, b"b" * 724) for number, at in enumerate((6_300, 6_302))]
+    acks = [server(one.at_ms + 1, one.seq + 724) for one in halves]
+    told = verdicts(alone(tmp_path, [*opened(), *passed, *stuck, *halves, *acks]))
+    assert told >= {("mtu-blackhole", "possible"), ("packet-loss", "possible")}
+    assert all(confidence == "possible" for _, confidence in told)
+
+
 def test_the_receiver_alone_shows_a_hole_of_full_segments(tmp_path: Path) -> None:
     given_up = [client(9_000, BODY + 3 * FULL + 90, flags="FA"), server(9_001, BODY)]
     told = places(tmp_path, [*opened(), *too_large(small_behind=True), *given_up], is_full, server_alone=True)

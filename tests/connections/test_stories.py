@@ -134,6 +134,17 @@ def test_strays_at_a_host_without_the_connection_have_failed_if_the_client_goes_
     assert "mid-connection-rehash" in {finding.cause for finding in told.findings}
 
 
+@pytest.mark.parametrize(("rest", "failed"), [(1_400, 1), (30, 0)])
+def test_a_client_that_aborts_while_more_comes_has_failed_at_its_own_place_too(tmp_path: Path, rest: int, failed: int) -> None:
+    """All that had come is acknowledged; what was under way is refused. A few last words are none of that."""
+    done = exchange(C, S)[:6]
+    end = max(one.ack for one in done if one.source == C)
+    sent = max(one.seq + len(one.payload) for one in done if one.source == C)
+    story = [*done, Tcp(100, C, S, "RA", sent, end), Tcp(110, S, C, "PA", end, sent, b"x" * rest), Tcp(110.1, C, S, "R", sent)]
+    write_pcap(tmp_path / "client/a.pcap", story)
+    assert report(tmp_path).totals.failed == failed
+
+
 @pytest.mark.parametrize(("payload", "failed"), [(b"GET / HTTP/1.1\r\n\r\n", 1), (b"\x15\x03\x03\x00\x1a" + b"\x00" * 26, 0)])
 def test_a_request_that_crossed_the_server_s_reset_has_failed_and_a_farewell_has_not(tmp_path: Path, payload: bytes, failed: int) -> None:
     """The server aborts an idle connection; what the client had on its way draws another RST."""

@@ -92,7 +92,9 @@ def sender_alone(connection: Connection, found: Sequence[Wait]) -> Unfit | Open 
     for wait in found:
         side = wait.stall.side
         sent = [one.segment for one in wait.attempts if one.segment.seq == wait.attempts[0].segment.seq]
-        sizes = [min(one.length, full) for one in sent]
+        # What offload cuts from a larger record is as large as the packets that are seen, which a smaller MTU on the way may limit.
+        cut = max((one.length for one in sent if one.length <= full), default=full)
+        sizes = [min(one.length, cut) for one in sent]
         tried = next((number for number in range(1, len(sizes)) if sizes[number] < sizes[number - 1]), len(sizes))
         stuck = [one for one in sent[:tried] if is_large(connection, one)]
         if any(one.crossing is not None and one.end is End.LOST and not one.crossing.spares_small for one in wait.attempts):
@@ -103,10 +105,17 @@ def sender_alone(connection: Connection, found: Sequence[Wait]) -> Unfit | Open 
         passed = _passed(connection, side, stuck[-1].aligned_ns)
         # Tried anew with less, it passes: from then on offload cuts into packets of that size.
         fitting = sizes[tried] if tried < len(sizes) else full
-        largest = max((min(one.length, fitting if one.aligned_ns > stuck[-1].aligned_ns else full) for one in passed), default=0)
+        since = [one for one in passed if one.aligned_ns > stuck[0].aligned_ns]
+        largest = max((min(one.length, fitting if one.aligned_ns > stuck[-1].aligned_ns else full) for one in since), default=0)
         smallest = min(sizes[:tried])
         if largest >= smallest:
             continue
+        if max((min(one.length, full) for one in passed if one.aligned_ns <= stuck[0].aligned_ns), default=0) >= smallest:
+            if not since:
+                continue
+            shown = tuple(exhibit(one, connection, "repeated, never acknowledged") for one in stuck[:2])
+            because = f"segments of {smallest} bytes passed, and from then on only smaller ones did: another way may have become narrower"
+            return Open(because, (capture_at(connection, other_side(side), "whether only small segments arrive there"),), shown)
         lost = [one for one in connection.segments if one.sender == side and one.length and one.aligned_ns <= stuck[-1].aligned_ns]
         came = {id(one) for one in passed}
         lost = [one for one in lost if id(one) not in came]

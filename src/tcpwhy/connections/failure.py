@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tcpwhy.connections.answers import HTTP_METHODS, cut_short, given_up, is_tls_alert, open_at, took_leave, unanswered_request
+from tcpwhy.connections.answers import (
+    FAREWELL_BYTES,
+    HTTP_METHODS,
+    cut_short,
+    given_up,
+    is_tls_alert,
+    open_at,
+    took_leave,
+    unanswered_request,
+)
 from tcpwhy.connections.connection import SIDES, Connection, Segment
 from tcpwhy.connections.handshake import failed_handshake, refused_by_icmp, refused_unseen
 from tcpwhy.connections.kinds import SECOND_NS, SILENT_REPEATS, SILENT_SPAN_NS, SLOW_NS, Failure, Kind
@@ -112,6 +121,10 @@ def _reset(connection: Connection) -> Failure | None:
             what = f"{request.length} bytes of the client were" if request.length else "what the client acknowledged of an answer was"
             symptom = f"{what} answered with RST"
             evidence.append(request)
+    refused = [] if symptom else _still_coming(connection, reset)
+    if refused:
+        symptom = f"the client sent RST, and {sum(one.length for one in refused)} more bytes of the server came"
+        evidence.append(refused[0])
     goes_on = _goes_on(connection, reset)
     if not symptom and goes_on is not None:
         symptom = f"a RST in the name of the {reset.sender} ended the connection, and the {reset.sender} goes on sending"
@@ -146,6 +159,16 @@ def _refused_later(connection: Connection, reset: Segment) -> tuple[Segment, Seg
     if said is not None and again and max(copy.time_ns for copy in reset.first.copies) > said.first.time_ns:
         return said, reset
     return None
+
+
+def _still_coming(connection: Connection, reset: Segment) -> list[Segment]:
+    """What the server was sending when the client's socket aborted: more than last words, and behind all that the client had taken."""
+    if reset.sender != "client" or not reset.flags & ACK:
+        return []
+    later = connection.segments[connection.segments.index(reset) + 1 :]
+    late = [one for one in later if one.sender == "server" and one.length and not one.is_reset and not seq_before(one.seq, reset.ack)]
+    late = [one for one in late if one.retransmits is None and not is_tls_alert(one)]
+    return late if sum(one.length for one in late) > FAREWELL_BYTES else []
 
 
 def _is_in_syn_sent(connection: Connection, reset: Segment) -> bool:

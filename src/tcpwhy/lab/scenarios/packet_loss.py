@@ -31,6 +31,8 @@ def story(world: World) -> None:
 
 def _a_few(world: World, row: Row, load: Load) -> None:
     loss = world.random.choice([3, 5, 8])
+    load.mixed(8, 0.8)
+    time.sleep(1.2)  # each capture holds packets before the first that is lost: it surely ran
     if world.fault:
         for interface in row.firewall.interfaces:
             row.firewall.run(f"tc qdisc add dev {interface.port} root netem loss {loss}%".split())
