@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
@@ -15,10 +13,11 @@ from tcpwhy.connections.clocks import ClockFit, Link, align_clocks, handshake_li
 from tcpwhy.connections.connection import FRAMES_PER_FLOW, SIDES, Connection, IcmpError, View
 from tcpwhy.connections.kinds import SLOW_NS
 from tcpwhy.connections.link_loss import LinkLoss, measure_links
-from tcpwhy.connections.packet import Endpoint, Packet, Side, Sighting, packets_from_rows
+from tcpwhy.connections.packet import Endpoint, Side, packets_from_rows
 from tcpwhy.connections.segments import match_segments
 from tcpwhy.connections.topology import Passages, Topology, learn, learn_passages, server_ttls
 from tcpwhy.connections.triage import want
+from tcpwhy.connections.views import FlowPackets, relate, view_of
 from tcpwhy.evidence import EvidenceError
 from tcpwhy.tables.flows import query, seq_distance_sql
 from tcpwhy.tables.index import VantageIndex
@@ -26,9 +25,6 @@ from tcpwhy.tables.listings import Lines
 
 SAMPLES_FOR_CLOCKS = 6
 """Healthy connections read to relate two clocks where no handshake was seen at both places."""
-
-NAT_COPY_NS = 100_000_000
-"""A packet that a host forwards with other addresses leaves it within this time of entering it."""
 
 FRAMES_OF_STALLED_FLOW = 16_000
 """A flow that was held up is read whole up to so many frames: the stall may lie in its middle …"""
@@ -38,25 +34,6 @@ FRAMES_OF_STALLED_FLOWS = 48_000
 
 BATCH = 2_000
 """Flows fetched by one call."""
-
-
-@dataclasses.dataclass(slots=True)
-class _FlowPackets:
-    """One row of the flow table with its packets."""
-
-    id: int
-    vantage: int
-    flow: int
-    client: Endpoint
-    server: Endpoint
-    unseen_acked_bytes: int
-    chains: list[int]
-    frames: int
-    """Records, copies among them."""
-    held_up: bool
-    """By its columns, or those of the same connection elsewhere."""
-    packets: list[tuple[Packet, int | None]] = dataclasses.field(default_factory=list)
-    left_out: int = 0
 
 
 class Assembly:
@@ -99,14 +76,14 @@ class Assembly:
     def connections(self, numbers: Sequence[int]) -> dict[int, Connection]:
         """The connections by number. Clocks are aligned on the way, with what their packets add to the handshakes."""
         flows = self._fetch(numbers)
-        members: dict[int, list[_FlowPackets]] = {}
+        members: dict[int, list[FlowPackets]] = {}
         for number, flow in flows:
             members.setdefault(number, []).append(flow)
         self._align(members)
         self._passages = self._learn_passages()
         self.topology = self._topology()
         built = {number: self._build(number, own) for number, own in sorted(members.items())}
-        self._relate(built)
+        relate(built.values())
         return built
 
     @functools.cached_property
@@ -116,7 +93,7 @@ class Assembly:
             self.connections(())
         return measure_links(self.db, self.topology)
 
-    def _fetch(self, numbers: Sequence[int]) -> list[tuple[int, _FlowPackets]]:
+    def _fetch(self, numbers: Sequence[int]) -> list[tuple[int, FlowPackets]]:
         want(self.db, numbers)
         rows = query(
             self.db,
@@ -130,7 +107,7 @@ class Assembly:
             (SLOW_NS,),
         )
         flows = [
-            (connection, _FlowPackets(id_, vantage, flow, Endpoint(cip, cport), Endpoint(sip, sport), unseen, chains, frames, held_up))
+            (connection, FlowPackets(id_, vantage, flow, Endpoint(cip, cport), Endpoint(sip, sport), unseen, chains, frames, held_up))
             for connection, id_, vantage, flow, cip, cport, sip, sport, unseen, chains, frames, held_up in rows
         ]
         deep = self._read_whole([flow for _, flow in flows])
@@ -141,7 +118,7 @@ class Assembly:
                     self._read(vantage, own[start : start + BATCH], limit)
         return flows
 
-    def _read_whole(self, flows: Sequence[_FlowPackets]) -> frozenset[int]:
+    def _read_whole(self, flows: Sequence[FlowPackets]) -> frozenset[int]:
         """Long flows that were held up: their middle is read too, as far as memory lasts."""
         room = FRAMES_OF_STALLED_FLOWS
         whole = set()
@@ -169,7 +146,7 @@ class Assembly:
             name = self.indexes[vantage].name
             raise EvidenceError(name, f"its captures cannot be read again ({error})", "were they changed meanwhile? run it again") from None
 
-    def _read(self, vantage: int, flows: list[_FlowPackets], limit: int) -> None:
+    def _read(self, vantage: int, flows: list[FlowPackets], limit: int) -> None:
         index = self.indexes[vantage]
         table, left_out = self.packets(vantage, [flow.chains for flow in flows], limit)
         interfaces = [
@@ -196,7 +173,7 @@ class Assembly:
             own.packets.append((packet, None if copy_of is None else places[copy_of]))
             own.left_out = left_out
 
-    def _align(self, members: Mapping[int, list[_FlowPackets]]) -> None:
+    def _align(self, members: Mapping[int, list[FlowPackets]]) -> None:
         """Adds what the fetched packets say of the clocks, and reads a few healthy connections where handshakes say nothing."""
         known = {(min(link.x, link.y), max(link.x, link.y)) for link in self.links}
         links = list(self.links)
@@ -219,7 +196,7 @@ class Assembly:
                    ORDER BY 1 LIMIT ?""",
                 (x, y, SAMPLES_FOR_CLOCKS),
             )
-            extra: dict[int, list[_FlowPackets]] = {}
+            extra: dict[int, list[FlowPackets]] = {}
             for number, flow in self._fetch([row[0] for row in sample if row[0] not in members]):
                 extra.setdefault(number, []).append(flow)
             groups.extend(extra.values())
@@ -227,7 +204,7 @@ class Assembly:
             links.extend(link for link in self._links_of(group) if (link.x, link.y) not in known)
         self.clocks = align_clocks(links, self.names, self._clock_offsets_s)
 
-    def _links_of(self, flows: Sequence[_FlowPackets]) -> list[Link]:
+    def _links_of(self, flows: Sequence[FlowPackets]) -> list[Link]:
         seen: dict[int, dict[Hashable, tuple[str, int]]] = {}
         stamps: dict[int, list[tuple[int, int]]] = {}
         all_ids = all(packet.ip_id is not None for flow in flows for packet, _ in flow.packets)
@@ -336,11 +313,11 @@ class Assembly:
             before=before,
         )
 
-    def _build(self, number: int, flows: list[_FlowPackets]) -> Connection:
-        by_place: dict[str, list[_FlowPackets]] = {}
+    def _build(self, number: int, flows: list[FlowPackets]) -> Connection:
+        by_place: dict[str, list[FlowPackets]] = {}
         for flow in flows:
             by_place.setdefault(self.names[flow.vantage], []).append(flow)
-        views = {place: self._view(place, own) for place, own in by_place.items()}
+        views = {place: view_of(place, own, self.aligned_ns, self.topology.running.get(place)) for place, own in by_place.items()}
         # Nearest to the client first: by what most connections showed, else by this one's own hops.
         rank = {
             place: (
@@ -374,67 +351,6 @@ class Assembly:
         connection.icmp.sort(key=lambda error: error.aligned_ns)
         return connection
 
-    def _view(self, place: str, flows: list[_FlowPackets]) -> View:
-        sightings: list[Sighting] = []
-        for flow in flows:
-            by_row: dict[int, Sighting] = {}
-            for row, (packet, copy_of) in enumerate(flow.packets):
-                if packet.kind != "segment":
-                    continue
-                sender: Side = "client" if packet.source == flow.client else "server"
-                if copy_of is not None and copy_of in by_row:
-                    by_row[copy_of].copies.append(packet)
-                    by_row[row] = by_row[copy_of]
-                    continue
-                by_row[row] = Sighting(packet, [packet], sender, self.aligned_ns(place, packet.time_ns))
-                sightings.append(by_row[row])
-        sightings.sort(key=lambda sighting: (sighting.time_ns, sighting.packet.file_number, sighting.packet.frame))
-        if len(flows) > 1:
-            sightings = _fold_translated(sightings)
-        # Where a host translates addresses, the client's side of it is where the client's packets are met first.
-        first = next((sighting for sighting in sightings if sighting.sender == "client"), None)
-        outer = next((flow for flow in flows if first is not None and first.packet.source == flow.client), flows[0])
-        if first is not None and len(flows) > 1:
-            outer = _as_the_client_knows_it(flows, sightings, first.packet)
-        times = [packet.time_ns for flow in flows for packet, _ in flow.packets]
-        window = self.topology.running.get(place)
-        last_ns = max(times, default=0)
-        return View(
-            place=place,
-            client=outer.client,
-            server=outer.server,
-            sightings=sightings,
-            first_ns=min(times, default=0),
-            last_ns=last_ns,
-            capture_last_ns=window[1] if window else self.aligned_ns(place, last_ns),
-            unseen_acked_bytes=sum(flow.unseen_acked_bytes for flow in flows),
-            left_out=max(flow.left_out for flow in flows),
-            translated=tuple(
-                dict.fromkeys(
-                    (flow.client, flow.server)
-                    for flow in flows
-                    if flow.packets and (flow.client, flow.server) != (outer.client, outer.server)
-                )
-            ),
-        )
-
-    def _relate(self, built: Mapping[int, Connection]) -> None:
-        """Tells each connection which attempts with its addresses came before and after it."""
-        groups: dict[Hashable, list[Connection]] = {}
-        for connection in built.values():
-            for place, view in connection.views.items():
-                for client, server in dict.fromkeys(((view.client, view.server), *view.translated)):
-                    groups.setdefault((place, client, server), []).append(connection)
-        for (place, _, _), group in groups.items():  # type: ignore[misc]
-            group.sort(key=lambda connection: connection.views[place].first_ns)
-            for number, connection in enumerate(group):
-                for before in reversed(group[:number]):
-                    if before not in connection.earlier:
-                        connection.earlier.append(before)
-                for after in group[number + 1 :]:
-                    if after not in connection.later:
-                        connection.later.append(after)
-
 
 def _holes(side: Side, other: Side) -> str:
     """SQL for the bytes that a flow's capture lacks for sure: fewer were seen since the SYN than were acknowledged, one for a FIN."""
@@ -442,39 +358,6 @@ def _holes(side: Side, other: Side) -> str:
     return f"coalesce(greatest(0, {acknowledged} - {side}_bytes::BIGINT - {side}_unseen_acked_bytes::BIGINT - 1), 0)"
 
 
-def _as_the_client_knows_it(flows: Sequence[_FlowPackets], sightings: Sequence[Sighting], first: Packet) -> _FlowPackets:
-    """Of the flows that one host translates into each other, the one with the addresses that the client uses.
-
-    It is the one in which the client's packets are met first; but where a host turns its own packets to itself before any capture sees
-    them, it is the one from which the answers come: those are turned back before.
-    """
-    outer = next((flow for flow in flows if first.source == flow.client and first.destination == flow.server), flows[0])
-    answers = {copy.source for sighting in sightings if sighting.sender == "server" for copy in sighting.copies}
-    asked = [flow for flow in flows if flow.client == outer.client and flow.server in answers]
-    return asked[0] if asked and outer.server not in answers else outer
-
-
 def _own_hops(view: View) -> int:
     client, server = view.hops
     return (client or 0) - (server or 0)
-
-
-def _fold_translated(sightings: list[Sighting]) -> list[Sighting]:
-    """Folds what a host forwarded with other addresses into the packet that came in: copies of one packet at one place."""
-    kept: list[Sighting] = []
-    latest: dict[Any, Sighting] = {}
-    for sighting in sightings:
-        packet = sighting.packet
-        key = (sighting.sender, packet.flags, packet.seq, packet.ack, packet.length, packet.ts_value, packet.ip_id)
-        twin = latest.get(key)
-        if (
-            twin is not None
-            and twin.packet.flow != packet.flow
-            and sighting.time_ns - twin.time_ns <= NAT_COPY_NS
-            and all(copy.flow != packet.flow for copy in twin.copies)
-        ):
-            twin.copies.extend(sighting.copies)
-            continue
-        latest[key] = sighting
-        kept.append(sighting)
-    return kept
