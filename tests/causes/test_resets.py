@@ -285,6 +285,13 @@ def test_the_last_of_all_sequence_numbers_begins_a_connection_too(tmp_path: Path
     assert told(tmp_path, [first, *answers]).totals.connections == 7
 
 
+def test_an_answer_that_the_server_never_sent_was_not_lost(tmp_path: Path) -> None:
+    segments = [*opened()[:4], server(541, "A", S, ASKED, ip_id=900), server(542, "FA", S, ASKED, ip_id=901)]
+    closed = [client(542.1, "FA", ASKED, S + 1, ip_id=103), server(562, "A", S + 1, ASKED + 1, ip_id=902)]
+    report_ = told(tmp_path, [*segments, *closed])
+    assert (report_.totals.failed, [finding.cause for finding in report_.findings]) == (1, [])
+
+
 def farewell(closes: float = 600.1, words: bytes = b"221 bye\r\n") -> list[Tcp]:
     """A client of a mail server says QUIT and closes; what the server says then meets a socket that is gone."""
     hello, quits = b"220 mail\r\n", b"QUIT\r\n"

@@ -115,9 +115,15 @@ def signs(connection: Connection) -> str:
     if unseen_close(connection):
         return "the client's host had no such connection any more: that it closed was lost on the way, and what it waited for came late"
     waiting = failure is not None and failure.kind is Kind.GAVE_UP and not any(_speaks(connection, one) for one in connection.segments)
-    if waiting and not connection.is_server_host(connection.places[-1]):
+    if waiting and not connection.is_server_host(connection.places[-1]) and not _closed_in_order(connection):
         return "the answer may have been sent, and lost on the way each time"
     return ""
+
+
+def _closed_in_order(connection: Connection) -> bool:
+    """True where the server's FIN came with no byte missing before it: all that it ever sent is known."""
+    own = [one for one in connection.segments if one.sender == "server" and not one.is_reset and not one.packet.is_inferred]
+    return len(own) > 1 and any(one.is_fin for one in own[1:]) and not _has_hole(connection, "server")
 
 
 def last_ack_may_be_lost(connection: Connection) -> bool:

@@ -21,8 +21,10 @@ TLS_ALERT = 21
 LONGEST_ALERT = 69
 """Bytes of an alert in TLS 1.2 with a block cipher and SHA-256: 5 + 16 + 48 (RFC 5246 section 6.2.3.2)."""
 
-TLS_13_ALERT = bytes([23, 3, 3, 0, 19])
-"""An alert in TLS 1.3 looks like application data of 19 bytes: level, description, type and a tag of 16 (RFC 8446 section 5.2)."""
+TLS_13_ALERTS = tuple(bytes([23, 3, minor, 0, 19]) for minor in (3, 1))
+"""An alert in TLS 1.3 looks like application data of 19 bytes: level, description, type and a tag of 16 (RFC 8446 section 5.2).
+
+Drafts up to 21 said 3.1 in the record (draft-ietf-tls-tls13-21 section 5.1)."""
 
 WAITED_NS = SECOND_NS
 """A client that closes so long after its request waited for the answer; one that closes at once only says that it has no more to ask."""
@@ -46,7 +48,7 @@ def is_tls_alert(segment: Segment) -> bool:
     # One record, however far it is padded: of a block cipher up to 255 bytes (RFC 5246 section 6.2.3.2).
     whole = len(payload) >= 5 and segment.length == 5 + int.from_bytes(payload[3:5])
     old = payload[:2] == bytes([TLS_ALERT, 3]) and (whole or segment.length <= 64)
-    return old or (payload[:5] == TLS_13_ALERT and segment.length == len(TLS_13_ALERT) + 19)
+    return old or (payload[:5] in TLS_13_ALERTS and segment.length == 5 + 19)
 
 
 def unanswered_request(connection: Connection, end: Segment) -> Segment | None:
