@@ -13,7 +13,7 @@ from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.kinds import SECOND_NS
 from tcpwhy.connections.packet import Endpoint
 from tcpwhy.connections.path import fate
-from tcpwhy.connections.silences import Silence, fatal_silence
+from tcpwhy.connections.silences import Silence
 from tcpwhy.tables.sysctls import Setting
 
 TRACKED_S = "net.netfilter.nf_conntrack_tcp_timeout_established"
@@ -139,21 +139,14 @@ class Bracket:
 def bracket_of(connection: Connection, silence: Silence) -> Bracket:
     """The bracket of the service's connections that failed behind a silence and of those that survived one."""
     traffic = connection.traffic
-    survived = traffic.survived.on_way_of(connection) if traffic is not None else 0
-    service = connection.views[connection.places[0]].server
-    died, others = [silence.length_ns], 0
-    for other in traffic.failed if traffic is not None else ():
-        failure = other.failure
-        if other is connection or failure is None or failure.kind.in_handshake or other.places != connection.places:
-            continue
-        if other.views[other.places[0]].server != service:
-            continue
-        own = fatal_silence(other)
-        if own is not None and own.length_ns > survived:
-            died.append(own.length_ns)
-        elif failure.kind is connection.failure.kind if connection.failure is not None else False:
-            others += 1
-    return Bracket(survived, min(died), len(died), others)
+    if traffic is None:
+        return Bracket(0, silence.length_ns, 1, 0)
+    survived = traffic.survived.on_way_of(connection)
+    longer, likewise = traffic.deaths.behind_longer(connection, survived), traffic.deaths.likewise(connection, survived)
+    if silence.length_ns > survived:
+        return Bracket(survived, longer[0], len(longer), likewise)
+    # This one counts as behind a silence, however short it was.
+    return Bracket(survived, silence.length_ns, len(longer) + 1, likewise - 1)
 
 
 def settings_within(connection: Connection, bracket: Bracket) -> list[tuple[str, Setting]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import functools
 import itertools
@@ -104,3 +105,32 @@ class Survived:
             words = [self._number[first], view.server.ip, view.server.port, client, self._number[last]]
             self._known = {**self._known, key: int(query(self._db, sql, words)[0][0])}
         return self._known[key]
+
+
+class Deaths:
+    """How long connections had been silent before they failed, by service and way: very many may fail at once, and each asks for it."""
+
+    def __init__(self, failed: Iterable[Connection]) -> None:
+        """`failed`: all connections of the case that did; those that were never established do not count."""
+        self._lengths: dict[tuple[object, ...], list[int]] = {}
+        for connection in failed:
+            failure = connection.failure
+            if failure is not None and not failure.kind.in_handshake:
+                silence = fatal_silence(connection)
+                length_ns = silence.length_ns if silence is not None else 0
+                for key in (_way(connection), (*_way(connection), failure.kind)):
+                    bisect.insort(self._lengths.setdefault(key, []), length_ns)
+
+    def behind_longer(self, connection: Connection, survived_ns: int) -> Sequence[int]:
+        """The lengths, rising, of the silences on this connection's way that were longer than the longest that was survived."""
+        lengths = self._lengths.get(_way(connection), [])
+        return lengths[bisect.bisect_right(lengths, survived_ns) :]
+
+    def likewise(self, connection: Connection, survived_ns: int) -> int:
+        """How many on this connection's way failed as it did, and had not been silent for longer than others survived."""
+        failure = connection.failure
+        return 0 if failure is None else bisect.bisect_right(self._lengths.get((*_way(connection), failure.kind), []), survived_ns)
+
+
+def _way(connection: Connection) -> tuple[object, ...]:
+    return connection.places, connection.views[connection.places[0]].server

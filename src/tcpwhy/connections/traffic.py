@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 from array import array
 from collections.abc import Iterable, Mapping
 
@@ -14,7 +15,7 @@ from tcpwhy.connections.link_loss import LinkLoss, Rate, is_by_size, is_proven_l
 from tcpwhy.connections.losses import Crossing, crossings
 from tcpwhy.connections.packet import SYN, Side
 from tcpwhy.connections.presence import Presence
-from tcpwhy.connections.silences import Survived
+from tcpwhy.connections.silences import Deaths, Survived
 from tcpwhy.tables.flows import query
 
 MOMENTS = {
@@ -41,6 +42,11 @@ class Traffic:
         self._number = {name: number for number, name in enumerate(names)}
         self._offsets_ns = offsets_ns
         self._moments: dict[tuple[str, Side, str], array[int]] = {}
+
+    @functools.cached_property
+    def deaths(self) -> Deaths:
+        """How long those that failed had been silent before; to be asked for when all that failed are known."""
+        return Deaths(self.failed)
 
     def link_of(self, crossing: Crossing) -> LinkLoss | None:
         """The measured link of a crossing; None where the captures at its ends do not allow to measure it."""
