@@ -8,6 +8,7 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from benchmarks.accuracy import making, others, plan
@@ -205,6 +206,13 @@ def test_numbers_are_counted_by_cause() -> None:
     assert numbers.confusion == {("syn-lost", "syn-lost"): 1, ("syn-lost", "missed"): 1, ("zero-window", "slow-server"): 1}
     assert (numbers.healthy_runs, numbers.healthy, numbers.beside, numbers.accused["all"]) == (1, 1000, 150, 1)
     assert (numbers.flagged["tshark"], numbers.flagged["tshark of"], numbers.flagged["tcptrace unread"]) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(("made_good", "unseen"), [(True, 1), (False, 0)])
+def test_what_only_two_places_tell_is_not_missed_by_one(made_good: bool, unseen: int) -> None:
+    lossy = judged_case("packet-loss", ("all", "all", "confirmed"), ("x alone", "one place", "missed"))
+    lossy = msgspec.structs.replace(lossy, failed=(msgspec.structs.replace(lossy.failed[0], made_good=made_good),))
+    assert count([(lossy, LOUD)]).causes["packet-loss"].unseen == unseen
 
 
 def test_the_page_says_which_goals_were_reached() -> None:

@@ -24,7 +24,8 @@ class CauseCount:
     at_place: Counter[Answer] = field(default_factory=Counter)
     """Of each connection at each place that saw it, with that place alone."""
     unseen: int = 0
-    """Answers `missed` in `at_place` where that place's packets show no trouble: no reset, nothing sent again, no closed window."""
+    """Answers `missed` in `at_place` where that place's packets show no trouble (no reset, nothing sent again, no closed window), or only
+    what was made good soon."""
     less: Counter[Answer] = field(default_factory=Counter)
     """With something removed, single places included."""
     weakened: int = 0
@@ -108,7 +109,7 @@ def _count_failed(numbers: Count, judged: Judged, one: FailedOne, others: Others
         place = verdict.part.removesuffix(" alone")
         if kind == "one place" and place in one.places:
             cause.at_place[verdict.answer] += 1
-            cause.unseen += verdict.answer == "missed" and ends not in others.troubled.get(place, ())
+            cause.unseen += verdict.answer == "missed" and (one.made_good or ends not in others.troubled.get(place, ()))
 
 
 def _said(said: tuple[str, ...], answer: Answer) -> str:

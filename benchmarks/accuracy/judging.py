@@ -49,6 +49,8 @@ class FailedOne(msgspec.Struct, frozen=True):
     places: tuple[str, ...]
     """Those that saw a packet of it."""
     verdicts: tuple[Verdict, ...]
+    made_good: bool = False
+    """It went on soon, and counts only because its link loses many packets: that takes two places to tell."""
 
 
 class Accusation(msgspec.Struct, frozen=True):
@@ -120,6 +122,7 @@ def judge_anew(truth_file: Path, *, quick: bool = False) -> Judged:
     truth = json.loads(truth_file.read_text())
     case = truth_file.parent / truth_file.name.removesuffix(".expected.json")
     causes: dict[Ends, str] = {(entry["client"], entry["server"]): entry["cause"] for entry in truth["failed"]}
+    good = {(entry["client"], entry["server"]) for entry in truth["failed"] if entry.get("made_good")}
     spared = {_ends(str(entry)) for entry in truth["tolerated"]}
     names = _Names(case, [*causes, *spared])
     heavy = truth["healthy_connections"] > HEAVY
@@ -153,7 +156,7 @@ def judge_anew(truth_file: Path, *, quick: bool = False) -> Judged:
         options=truth["options"],
         healthy=truth["healthy_connections"],
         parts=parts,
-        failed=tuple(FailedOne(*ends, causes[ends], names.places.get(ends, ()), tuple(verdicts[ends])) for ends in causes),
+        failed=tuple(FailedOne(*ends, causes[ends], names.places.get(ends, ()), tuple(verdicts[ends]), ends in good) for ends in causes),
         accusations=tuple(accusations),
         crashes=crashes,
     )

@@ -37,8 +37,9 @@ ONE_PLACE = """\
 ## With one place alone
 
 One answer for each connection at each place that saw a packet of it. *Silent*: missed, and nothing in that place's packets of the
-connection (as tshark lists them) is a reset, was sent again, or closes the window: all that shows there is in order. These do not
-count for the recall.
+connection (as tshark lists them) is a reset, was sent again, or closes the window: all that shows there is in order; or it counts as
+failed only because its link loses 1 % and more, which two places tell, and all that it lost was made good soon. These do not count for
+the recall.
 """
 
 LESS = """\

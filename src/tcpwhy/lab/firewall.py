@@ -85,9 +85,9 @@ class Attempt:
         """How many packets of this kind were seen (at `place`)."""
         return sum(p.kind == kind for name, packets in self.packets.items() if place in (None, name) for p in packets)
 
-    def failed(self, cause: str) -> FailedConnection:
+    def failed(self, cause: str, *, made_good: bool = False) -> FailedConnection:
         """This attempt as an entry of the truth."""
-        return FailedConnection(self.client, self.server, cause, self.first_ns)
+        return FailedConnection(self.client, self.server, cause, self.first_ns, made_good)
 
 
 def attempts(view: CaseView, server: str) -> list[Attempt]:

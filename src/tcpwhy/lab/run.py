@@ -277,7 +277,9 @@ def _expected(job: _Job, kernel: str, truth: Truth, changes: Mapping[str, object
         "cause": causes[0] if len(causes) == 1 else (causes or None),
         "confidence_with_all": truth.confidence,
         "failed": [
-            {"client": f.client, "server": f.server, "cause": f.cause} | ({"first": _iso(f.first_ns)} if f.first_ns is not None else {})
+            {"client": f.client, "server": f.server, "cause": f.cause}
+            | ({"first": _iso(f.first_ns)} if f.first_ns is not None else {})
+            | ({"made_good": True} if f.made_good else {})
             for f in truth.failed
         ],
         "tolerated": truth.tolerated,

@@ -17,12 +17,16 @@ class StoryDidNotHappen(AssertionError):
 
 @dataclass(frozen=True)
 class FailedConnection:
-    """One connection that failed. `client` and `server` are `ip:port`; `first_ns` the time of its first packet."""
+    """One connection that failed. `client` and `server` are `ip:port`; `first_ns` the time of its first packet.
+
+    `made_good`: all of it was delivered soon; it counts because a link loses many packets, which takes two places to tell.
+    """
 
     client: str
     server: str
     cause: str
     first_ns: int | None = None
+    made_good: bool = False
 
 
 @dataclass(frozen=True)

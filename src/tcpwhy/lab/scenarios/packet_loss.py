@@ -109,6 +109,8 @@ def check(view: CaseView) -> Truth:
     view.require(not near, f"{lost} of {total} packets lie too near to the limit")
     many = overall >= RATE or max(rates.values()) >= RATE
     failed = [one for one, loss in zip(tried, losses, strict=True) if loss.held_ns >= LONG or (many and loss.lost.total())]
+    given_up = {str(outcome["client"]) for outcome in view.outcomes if outcome["error"] is not None}
+    soon = {id(one) for one, loss in zip(tried, losses, strict=True) if loss.held_ns < 0.8 * LONG and one.client not in given_up}
     edge = [
         one for one, loss in zip(tried, losses, strict=True) if one not in failed and (loss.held_ns >= 0.8 * LONG or (many and _twins(one)))
     ]
@@ -116,7 +118,7 @@ def check(view: CaseView) -> Truth:
     if view.form == "few":
         view.require_healthy_outcomes()
     return Truth(
-        [one.failed("packet-loss") for one in failed],
+        [one.failed("packet-loss", made_good=id(one) in soon) for one in failed],
         tolerated=[f"{one.client}-{one.server}" for one in edge],
         healthy_connections=len(tried) - len(failed),
         confidence="confirmed",
