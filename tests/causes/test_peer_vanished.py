@@ -117,3 +117,19 @@ def test_two_places_confirm_it(tmp_path: Path) -> None:
     found = report(tmp_path)
     assert verdicts(found) == {("peer-vanished", "confirmed")}
     assert "router, the last place before the server" in found.findings[0].explanation
+
+
+def test_a_reset_asks_for_nothing(tmp_path: Path) -> None:
+    whole = exchange("10.0.0.7:40001", SERVER, 100, isn=1_000)[:4]
+    request = whole[-1]
+    c, s = request.seq + len(request.payload), request.ack
+    late = [
+        Tcp(110, SERVER, "10.0.0.7:40001", "A", s, c, ip_id=60, stamps=(20, 20)),
+        Tcp(150, "10.0.0.7:40001", SERVER, "FA", c, s, ip_id=61, stamps=(150, 20)),
+        Tcp(151, SERVER, "10.0.0.7:40001", "A", s, c + 1, ip_id=62, stamps=(151, 150)),
+        Tcp(160, SERVER, "10.0.0.7:40001", "PA", s, c + 1, ANSWER, ip_id=63, stamps=(160, 150)),
+        Tcp(161, "10.0.0.7:40001", SERVER, "R", c + 1, 0),
+    ]
+    seen = told(tmp_path, [*whole, *late, *life(SECOND)])
+    assert seen.totals.failed == 1
+    assert "peer-vanished" not in {cause for cause, _ in verdicts(seen)}

@@ -38,7 +38,7 @@ def fallen_silent(connection: Connection) -> FallenSilent | str:
     heard = [one for one in connection.segments if one.sender == side and one.retransmits is None]
     last_ns = max((one.aligned_ns for one in heard), default=None)
     after = [one for one in connection.segments if one.sender != side and (last_ns is None or one.aligned_ns > last_ns)]
-    unanswered = tuple(one for one in after if one.length or one.opens or one in failure.segments)
+    unanswered = tuple(one for one in after if not one.is_reset and (one.length or one.opens or one in failure.segments))
     if not unanswered:
         return f"the {side} acknowledged all that was sent to it"
     # A bystander on a switch may see what is sent to a port that went down: only a place that ever heard the end lies on its way.
