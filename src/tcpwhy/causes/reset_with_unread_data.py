@@ -168,7 +168,8 @@ def _went_on(connection: Connection, reset: Segment) -> Verdict:
     early = [one for one in before_at(connection, reset.first.vantage_point, reset, who) if one.length]
     answer = _first_line(early[-1]) if early and who == "server" else ""
     said = f" after an early answer ({answer})" if answer else ""
-    what = "the rest of the request" if who == "server" else "the rest of the answer"
+    # What goes on after an answer, a greeting or a `221 closing connection` is not read here.
+    what = "the rest of the request" if is_unfinished(connection) and who == "server" else f"data of the {other_side(who)}"
     fits = (exhibit(fin, connection, f"the {who} closes"), *(exhibit(one, connection, f"{what} still comes") for one in late[:1]))
     return _found(
         connection,
