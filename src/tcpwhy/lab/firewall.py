@@ -16,6 +16,9 @@ from .services import backend
 from .view import CaseView, Packet
 from .world import World
 
+SYN_PATIENCE = 4.5
+"""Seconds after which clients give up: the SYN is repeated after 1 and 3 s until then (linear_syns_off())."""
+
 
 @dataclass
 class Row:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -94,6 +94,19 @@ class Scenario:
     def fault(self) -> bool:
         """Whether the story makes its fault."""
         return self.twin_of is None
+
+
+def forms(
+    told: Iterable[tuple[str, str, str]],
+    *,
+    story: Callable[[World], None],
+    check: Callable[[CaseView], Truth],
+    cause: str,
+    needs: Iterable[str] = (),
+    defaults: Mapping[str, str] | None = None,
+) -> tuple[Scenario, ...]:
+    """The scenarios of one story: name, title and form of each."""
+    return tuple(Scenario(name, title, story, check, cause, frozenset(needs), defaults or {}, form) for name, title, form in told)
 
 
 def healthy_twin(scenario: Scenario) -> Scenario:

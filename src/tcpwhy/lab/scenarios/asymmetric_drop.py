@@ -6,7 +6,7 @@ import time
 
 from ..firewall import Attempt, Row, attempts, build, require_each
 from ..load import Load
-from ..scenario import Scenario, Truth
+from ..scenario import Truth, forms
 from ..view import CaseView
 from ..world import World
 
@@ -108,20 +108,15 @@ def _sent(one: Attempt, place: str) -> int:
     return max(ends, default=0)
 
 
-SCENARIOS = tuple(
-    Scenario(
-        name=name,
-        title=title,
-        story=story,
-        check=check,
-        cause="asymmetric-drop",
-        needs=frozenset({"iptables", "nft"}),
-        defaults={"state": "full"},
-        form=form,
-    )
-    for name, title, form in (
+SCENARIOS = forms(
+    (
         ("asymmetric-drop", "a stateful firewall sees requests only: it drops the ACKs of handshakes it never saw answered", "requests"),
         ("asymmetric-drop-answers", "a stateful firewall sees answers only: it drops the SYN-ACKs", "answers"),
         ("asymmetric-drop-moved", "requests move to a stateful firewall in mid-connection: it drops the data", "moved"),
-    )
+    ),
+    story=story,
+    check=check,
+    cause="asymmetric-drop",
+    needs={"iptables", "nft"},
+    defaults={"state": "full"},
 )

@@ -9,7 +9,7 @@ from ..firewall import Attempt, Row, attempts, build, require_each
 from ..healthy import answer_http, read_request, serve
 from ..host import iptables_flavour
 from ..load import Load, Talk
-from ..scenario import Scenario, Truth
+from ..scenario import Truth, forms
 from ..view import CaseView
 from ..world import World
 
@@ -150,20 +150,15 @@ def _lost(one: Attempt, client: str, server: str) -> bool:
     return False
 
 
-SCENARIOS = tuple(
-    Scenario(
-        name=name,
-        title=title,
-        story=story,
-        check=check,
-        cause="idle-timeout",
-        needs=frozenset({"iptables", "nft"}),
-        defaults={"state": "full"},
-        form=form,
-    )
-    for name, title, form in (
+SCENARIOS = forms(
+    (
         ("idle-timeout", "a firewall forgets silent connections and drops what comes after", "dropped"),
         ("idle-timeout-reset", "a firewall forgets silent connections and answers what comes after with RST", "reset"),
         ("idle-timeout-nat", "a NAT forgets silent connections and gives them another port, which the server answers with RST", "port"),
-    )
+    ),
+    story=story,
+    check=check,
+    cause="idle-timeout",
+    needs={"iptables", "nft"},
+    defaults={"state": "full"},
 )

@@ -8,7 +8,7 @@ import time
 from ..firewall import Attempt, attempts, require_each
 from ..host import Host, run_checked
 from ..load import Load, Talk
-from ..scenario import Scenario, Truth
+from ..scenario import Truth, forms
 from ..services import backend
 from ..view import CaseView
 from ..world import World
@@ -148,16 +148,8 @@ def _repeats(one: Attempt, victim: str, gone_ns: int) -> bool:
     return False
 
 
-SCENARIOS = tuple(
-    Scenario(
-        name=name,
-        title=title,
-        story=story,
-        check=check,
-        cause="peer-vanished",
-        form=form,
-    )
-    for name, title, form in (
+SCENARIOS = forms(
+    (
         ("peer-vanished", "a server falls silent for good, and nobody says so", "server"),
         (
             "peer-vanished-unreachable",
@@ -165,5 +157,8 @@ SCENARIOS = tuple(
             "unreachable",
         ),
         ("peer-vanished-client", "a client falls silent for good while answers are on their way to it", "client"),
-    )
+    ),
+    story=story,
+    check=check,
+    cause="peer-vanished",
 )

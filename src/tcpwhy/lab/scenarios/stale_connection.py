@@ -5,16 +5,13 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ..firewall import Attempt, Row, attempts, build, linear_syns_off
+from ..firewall import SYN_PATIENCE, Attempt, Row, attempts, build, linear_syns_off
 from ..host import enter
 from ..load import Load
 from ..repair import exchange, open_socket, vanish
 from ..scenario import Scenario, Truth
 from ..view import CaseView
 from ..world import World
-
-PATIENCE = 4.5
-"""Seconds after which the clients give up: the SYN is repeated after 1 and 3 s until then."""
 
 LOW, MIDDLE, HIGH = 1_000_000_000, 2_000_000_000, 3_000_000_000
 """Initial sequence numbers."""
@@ -51,7 +48,7 @@ def story(world: World) -> None:
 def first_use(row: Row, port: int, *, rests: bool) -> str:
     """A connection that the server closes, so that it rests in TIME-WAIT there; or one that its client forgets in a crash."""
     sock = open_socket(row.client, row.address, port, isn=MIDDLE if rests else None)
-    said = exchange(sock, (row.address, row.port), PATIENCE, closes=rests)
+    said = exchange(sock, (row.address, row.port), SYN_PATIENCE, closes=rests)
     if rests:
         sock.close()
     else:
@@ -62,7 +59,7 @@ def first_use(row: Row, port: int, *, rests: bool) -> str:
 def second_use(row: Row, port: int, isn: int | None) -> str:
     """The same port again, with the number that the client would have after its restart."""
     sock = open_socket(row.client, row.address, port, isn=isn if isn is not None else row.world.random.randrange(2**32))
-    said = exchange(sock, (row.address, row.port), PATIENCE, closes=True)
+    said = exchange(sock, (row.address, row.port), SYN_PATIENCE, closes=True)
     sock.close()
     return said
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ..firewall import Row, attempts, build, linear_syns_off
+from ..firewall import SYN_PATIENCE, Row, attempts, build, linear_syns_off
 from ..host import Host, enter
 from ..load import Load
 from ..repair import exchange, open_socket
 from ..scenario import Scenario, Truth
 from ..view import CaseView, Packet
 from ..world import World
-
-PATIENCE = 4.5
-"""Seconds after which the clients give up: the SYN is repeated after 1 and 3 s until then."""
 
 
 def story(world: World) -> None:
@@ -54,7 +51,7 @@ def use(row: Row, client: Host, ports: list[int]) -> list[str]:
 
     def one(port: int) -> str:
         sock = open_socket(client, row.address, port)
-        said = exchange(sock, (row.address, row.port), PATIENCE, closes=True)
+        said = exchange(sock, (row.address, row.port), SYN_PATIENCE, closes=True)
         sock.close()
         return said
 
