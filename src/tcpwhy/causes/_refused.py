@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tcpwhy.causes._counted import counted
+from tcpwhy.causes._lasting import Hindrance
 from tcpwhy.causes._leftover import Leftover
-from tcpwhy.causes._verdict import Exhibit, exhibit
+from tcpwhy.causes._verdict import Basis, Exhibit, exhibit
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import Kind
 
@@ -17,7 +18,7 @@ def attempted(connection: Connection) -> bool:
     return failure.kind.in_handshake or (failure.kind is Kind.STALLED and len(connection.syns) > 1)
 
 
-def counter_exhibits(connection: Connection, names: tuple[str, ...]) -> tuple[Exhibit, ...]:
+def _counter_exhibits(connection: Connection, names: tuple[str, ...]) -> tuple[Exhibit, ...]:
     """The server's own counters of this end that rose meanwhile."""
     shown = []
     for place in connection.places:
@@ -30,7 +31,17 @@ def counter_exhibits(connection: Connection, names: tuple[str, ...]) -> tuple[Ex
     return tuple(shown)
 
 
-def old_exhibits(connection: Connection, left: Leftover) -> tuple[Exhibit, ...]:
+def proof(connection: Connection, left: Leftover, stuck: Hindrance, names: tuple[str, ...]) -> tuple[tuple[Exhibit, ...], Basis]:
+    """All that shows the older connection and what keeps it, and what a verdict rests on by that; `names` are counters of such refusals."""
+    counters = _counter_exhibits(connection, names)
+    socket = (left.socket,) if left.socket is not None else ()
+    shown = (*_old_exhibits(connection, left), *socket, *stuck.exhibits, *counters)
+    if socket or counters:
+        return shown, "state"
+    return shown, "two places" if len(connection.places) > 1 else "one place"
+
+
+def _old_exhibits(connection: Connection, left: Leftover) -> tuple[Exhibit, ...]:
     """The SYN, what answered it, the RST that follows, and the last packet of the connection before."""
     shown = []
     if left.old is not None:

@@ -28,7 +28,7 @@ from __future__ import annotations
 from tcpwhy.causes._asking import capture_at, state_of
 from tcpwhy.causes._lasting import hindrance
 from tcpwhy.causes._leftover import Leftover, is_behind, is_lasting, is_same_client, leftover, old_client
-from tcpwhy.causes._refused import attempted, counter_exhibits, old_exhibits, since_text
+from tcpwhy.causes._refused import attempted, proof, since_text
 from tcpwhy.causes._verdict import Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import Kind
@@ -102,17 +102,16 @@ def _nothing_seen(connection: Connection) -> Verdict:
 
 def _found(connection: Connection, left: Leftover) -> Verdict:
     stuck = hindrance(connection, left)
-    counters = counter_exhibits(connection, COUNTERS)
+    exhibits, basis = proof(connection, left, stuck, COUNTERS)
     state, other = left.state, old_client(connection, left)
     count = len({one.segment.aligned_ns for one in left.answers})
     held = f"in {state}" if state is not None else "left over"
     whose = f"of {connection.client}" if other is None else f"of another client, {other}, whose address and port became the same on the way"
-    proof = f"the ACK's numbers are those of a connection that was established{since_text(connection, left)}"
-    basis = "state" if left.socket is not None or counters else "two places" if len(connection.places) > 1 else "one place"
+    because = f"the ACK's numbers are those of a connection that was established{since_text(connection, left)}"
     return Found(
         statement=f"{connection.server} still holds an older connection of {connection.client} and answers the SYN with its numbers",
-        exhibits=(*old_exhibits(connection, left), *([left.socket] if left.socket is not None else []), *stuck.exhibits, *counters),
-        basis=basis,  # type: ignore[arg-type]
+        exhibits=exhibits,
+        basis=basis,
         where=stuck.where,
         explanation=(
             f"{connection.server} holds {held} an older connection {whose}{since_text(connection, left)}. It answered the SYN of "
@@ -121,16 +120,16 @@ def _found(connection: Connection, left: Leftover) -> Verdict:
         at_ns=connection.syns[0].aligned_ns,
         excludes={
             "syn-lost": "the SYN arrived: it was answered with the old connection's numbers",
-            "synack-lost": proof,
+            "synack-lost": because,
             "port-closed": "nothing refused the SYN",
             "rejected-by-firewall": "nothing rejected the SYN: the server's own socket answered",
             "reverse-path-filter": "the SYN came to a socket, which answered",
             "accept-queue-overflow": "the SYN came to the old connection's socket and not to the listener",
             "vip-missing": "the SYN came to a socket, which answered",
-            "arp-conflict": proof,
+            "arp-conflict": because,
             "timestamp-rejected": _not_for_its_timestamp(connection, left),
             "asymmetric-drop": "the server's numbers are an older connection's: it is not a direction of this one that is missing",
-            "mid-connection-rehash": proof,
+            "mid-connection-rehash": because,
             "injected-reset": "the RST comes from the client's own stack and follows from the old ACK",
             "packet-loss": "no packet of the attempt was lost but by what keeps the old connection alive",
             "peer-vanished": "the server answered",

@@ -31,7 +31,7 @@ from tcpwhy.causes._by_state import all_but
 from tcpwhy.causes._counted import Counted, counted
 from tcpwhy.causes._lasting import hindrance
 from tcpwhy.causes._leftover import Leftover, is_behind, is_lasting, is_same_client, leftover, old_client
-from tcpwhy.causes._refused import attempted, counter_exhibits, old_exhibits, since_text
+from tcpwhy.causes._refused import attempted, proof, since_text
 from tcpwhy.causes._stops import stops
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection
@@ -86,18 +86,17 @@ def examine(connection: Connection) -> Verdict:
 
 def _found(connection: Connection, left: Leftover) -> Verdict:
     stuck = hindrance(connection, left)
-    counters = counter_exhibits(connection, COUNTERS)
+    exhibits, basis = proof(connection, left, stuck, COUNTERS)
     own, old, other = connection.syns[0].ts_value or 0, left.remembered_ts or 0, old_client(connection, left)
     shown = _as_the_server_sees(connection)
     who = "two clients behind one address: two clocks are seen under it"
     if other is not None:
         who = f"two clients behind one address, {other} and {connection.client}"
     because = f"the server answered the SYN from the TIME-WAIT of the connection before{since_text(connection, left)}"
-    basis = "state" if left.socket is not None or counters else "two places" if len(connection.places) > 1 else "one place"
     return Found(
         statement=f"{connection.server} refuses the SYN of {connection.client}: its timestamp is older than the port's last connection's",
-        exhibits=(*old_exhibits(connection, left), *([left.socket] if left.socket is not None else []), *stuck.exhibits, *counters),
-        basis=basis,  # type: ignore[arg-type]
+        exhibits=exhibits,
+        basis=basis,
         where=stuck.where,
         explanation=(
             f"{shown} was used in turn by {who}. {connection.server} keeps the connection before in "
