@@ -174,3 +174,22 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "ticket.txt",
         "scratch",
     }
+
+
+def test_an_ack_that_nothing_asked_for_is_a_probe_of_a_closed_window(tmp_path: Path) -> None:
+    """Without -vv tcpdump prints no number of a bare ACK; that of a probe is the one before the window's edge."""
+    shut = """\
+10:00:00.000400 IP 10.0.0.2.80 > 10.0.0.1.40000: Flags [.], ack 100, win 0, length 0
+10:00:00.200400 IP 10.0.0.1.40000 > 10.0.0.2.80: Flags [.], ack 1, win 502, length 0
+10:00:00.200500 IP 10.0.0.2.80 > 10.0.0.1.40000: Flags [.], ack 100, win 0, length 0
+10:00:00.600400 IP 10.0.0.1.40000 > 10.0.0.2.80: Flags [.], ack 1, win 502, length 0
+10:00:00.600500 IP 10.0.0.2.80 > 10.0.0.1.40000: Flags [P.], seq 1:11, ack 100, win 500, length 10
+10:00:00.600600 IP 10.0.0.1.40000 > 10.0.0.2.80: Flags [.], ack 11, win 502, length 0
+"""
+    path = tmp_path / "ticket.txt"
+    path.write_text("".join(LISTING.splitlines(keepends=True)[:4]) + shut)
+    with tcpwhy.open_case(str(path), index=False) as case:
+        (connection,) = case.find("10.0.0.1:40000-10.0.0.2:80")
+    sent = [one for one in connection.segments if one.sender == "client" and not one.length]
+    first = sent[0].seq
+    assert [one.seq - first for one in sent] == [0, 1, 99, 99, 100]

@@ -48,6 +48,12 @@ class Flow:
     """Bytes of a frame beside its payload, of segments that carry timestamps or none alike."""
     asked: bool | None = None
     """The last message was a request; None where that is not known."""
+    is_shut: list[bool] = dataclasses.field(default_factory=lambda: [False, False])
+    """The end announced a window of 0 last."""
+    is_quiet: list[bool] = dataclasses.field(default_factory=lambda: [False, False])
+    """Since the end sent data, the other one sent nothing that asks for an ACK."""
+    last_ack: list[int | None] = dataclasses.field(default_factory=lambda: [None, None])
+    """What the end acknowledged last."""
     in_message: list[bool] = dataclasses.field(default_factory=lambda: [False, False])
     """The end's last segment held a part of a message that was not complete: the next one does not begin with its head."""
 
@@ -113,6 +119,10 @@ def _follow(flow: Flow, row: Row, sender: int) -> None:
         flow.ended = True
         return
     taken = segment.length + bool(segment.flags & SYN) + bool(segment.flags & FIN)
+    flow.is_shut[sender] = segment.window == 0
+    flow.last_ack[sender] = segment.ack
+    if taken:
+        flow.is_quiet[sender], flow.is_quiet[1 - sender] = True, False
     _advance(flow, sender, (segment.seq + taken) & MASK)
     if segment.flags & ACK and segment.ack is not None:
         _advance(flow, 1 - sender, segment.ack)
@@ -123,6 +133,11 @@ def _follow(flow: Flow, row: Row, sender: int) -> None:
         flow.ended = flow.ended or all(flow.has_fin)
     if segment.flags & SYN:
         flow.has_syn[sender] = True
+
+
+def _probes_window(flow: Flow, sender: int, ack: int | None) -> bool:
+    """An ACK that nothing asked for, to an end without room, is a probe: it has the number before (Linux tcp_xmit_probe_skb())."""
+    return flow.is_shut[1 - sender] and flow.is_quiet[sender] and ack is not None and ack == flow.last_ack[sender]
 
 
 def _advance(flow: Flow, end: int, number: int) -> None:
@@ -165,7 +180,9 @@ class TcpdumpNumbering(_Flows):
             segment.ack = None if segment.ack is None else ((other or 0) + segment.ack) & MASK
         inferred = segment.seq is None
         if inferred:
-            segment.seq = flow.next[sender] if flow.next[sender] is not None else self._own(key, flow, sender)
+            reached = flow.next[sender]
+            reached = self._own(key, flow, sender) if reached is None else reached
+            segment.seq = (reached - _probes_window(flow, sender, segment.ack)) & MASK
         _follow(flow, row, sender)
         return inferred
 
