@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 from tcpwhy.connections.connection import Segment, View
-from tcpwhy.connections.packet import RST, SYN, Sighting, seq_before, seq_distance
+from tcpwhy.connections.packet import RST, SYN, Sighting, seq_distance
 
 SAME_PACKET_NS = 500_000_000
 """Two places that saw equal packets this far apart by aligned clocks saw two packets: a SYN-ACK or RST without timestamps and with IP
@@ -158,16 +159,46 @@ def _cover(segments: Sequence[Segment], sighting: Sighting, place: str, aligned:
 def _mark_retransmissions(segments: Sequence[Segment]) -> None:
     """Links each segment whose sequence space was all sent before with the first that held its start."""
     for side in ("client", "server"):
-        end: int | None = None
-        sent: list[Segment] = []
+        sent = _SentSpace()
+        newest: int | None = None
+        end = 0  # counted on beyond 2^32
         for segment in segments:
             if segment.sender != side or segment.is_reset or segment.seq == segment.seq_end:
                 continue
-            if end is not None and not seq_before(end, segment.seq_end):
-                segment.retransmits = next(
-                    (before for before in sent if not seq_before(segment.seq, before.seq) and seq_before(segment.seq, before.seq_end)),
-                    None,
-                )
-            if end is None or seq_before(end, segment.seq_end):
-                end = segment.seq_end
-            sent.append(segment)
+            begin = 0 if newest is None else end + seq_distance(newest, segment.seq)
+            stop = begin + (segment.seq_end - segment.seq & 0xFFFF_FFFF)
+            if newest is not None and stop <= end:
+                segment.retransmits = sent.holder(begin)
+            if newest is None or stop > end:
+                newest, end = segment.seq_end, stop
+            sent.add(begin, stop, segment)
+
+
+class _SentSpace:
+    """Which segment first held each sequence number: spans in order, none of which overlaps another."""
+
+    def __init__(self) -> None:
+        self._begins: list[int] = []
+        self._spans: list[tuple[int, Segment]] = []
+        """One past the last number, and who held it first; parallel to the begins."""
+
+    def holder(self, number: int) -> Segment | None:
+        """The first segment that held a number."""
+        at = bisect.bisect_right(self._begins, number) - 1
+        return self._spans[at][1] if at >= 0 and number < self._spans[at][0] else None
+
+    def add(self, begin: int, stop: int, segment: Segment) -> None:
+        """What of these numbers nobody held before, this segment holds."""
+        at = bisect.bisect_right(self._begins, begin)
+        if at:
+            begin = max(begin, self._spans[at - 1][0])
+        while begin < stop:
+            following = self._begins[at] if at < len(self._begins) else stop
+            if begin < following:
+                self._begins.insert(at, begin)
+                self._spans.insert(at, (min(following, stop), segment))
+                at += 1
+            if at == len(self._begins):
+                return
+            begin = self._spans[at][0]
+            at += 1
