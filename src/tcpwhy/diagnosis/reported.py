@@ -43,14 +43,16 @@ def numbers_of_reports(db: duckdb.DuckDBPyConnection, events: Sequence[LogEvent]
     return found[:MOST]
 
 
-def mark(connections: Iterable[Connection], events: Sequence[LogEvent]) -> None:
+def mark(connections: Iterable[Connection], events: Iterable[LogEvent]) -> None:
     """Gives each connection that did not fail otherwise, and of which a line speaks, its failure: by server, path, status and time."""
+    asked: dict[Endpoint, list[LogEvent]] = {}
+    for event in events:
+        if event.remote is not None:
+            asked.setdefault(Endpoint.parse(event.remote), []).append(event)
     for connection in connections:
         if connection.failure is not None:
             continue
-        for event in events:
-            if event.remote is None or Endpoint.parse(event.remote) != connection.server:
-                continue
+        for event in asked.get(connection.server, ()):
             exchange = _exchange(connection, event)
             if exchange is not None:
                 symptom = "the client's log reports an answer that it did not expect"
@@ -58,14 +60,18 @@ def mark(connections: Iterable[Connection], events: Sequence[LogEvent]) -> None:
                 break
 
 
-def tie_reports(connections: Iterable[Connection], events: Sequence[LogEvent]) -> list[Tied]:
+def tie_reports(connections: Iterable[Connection], events: Iterable[LogEvent]) -> list[Tied]:
     """The lines that speak of connections which failed by their report."""
-    reported = [one for one in connections if one.failure is not None and one.failure.kind is Kind.REPORTED]
+    reported: dict[Endpoint, list[Connection]] = {}
+    for one in connections:
+        if one.failure is not None and one.failure.kind is Kind.REPORTED:
+            reported.setdefault(one.server, []).append(one)
     return [
         Tied(event, (one,), "address")
         for event in events
-        for one in reported
-        if event.remote is not None and Endpoint.parse(event.remote) == one.server and _exchange(one, event) is not None
+        if event.remote is not None
+        for one in reported.get(Endpoint.parse(event.remote), ())
+        if _exchange(one, event) is not None
     ]
 
 
