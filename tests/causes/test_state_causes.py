@@ -83,6 +83,19 @@ def test_a_real_server_without_the_address(tmp_path: Path) -> None:
     assert "a socket takes the SYN" in found.fix[0]
 
 
+@pytest.mark.parametrize("virtual", [False, True])
+def test_a_host_that_neither_has_the_address_nor_forwards_may_be_meant_for_it(tmp_path: Path, virtual: bool) -> None:
+    """Nothing says whether it is a router or a balancer: also where a real server has the address, alone, on its loopback."""
+    state(tmp_path / "lb/state", {**BACK, "ss-tcp.txt": ""}, settings={"net.ipv4.ip_forward": 0, "net.ipv4.conf.eth0.forwarding": 0})
+    capture(tmp_path / "lb/eth0.pcap", [*unanswered(service="10.0.0.50:80"), *others()])
+    if virtual:
+        own = {"family": "inet", "local": "10.0.0.50", "prefixlen": 32, "scope": "global"}
+        state(tmp_path / "rs/state", {**BACK, "ip-addr.json": [{"ifname": "lo", "addr_info": [own]}]})
+    told = verdicts(report(tmp_path))
+    assert told >= {("syn-lost", "possible"), ("vip-missing", "possible")}
+    assert {confidence for _, confidence in told} == {"possible"}
+
+
 def test_an_address_is_added_without_a_subnet_in_both_families() -> None:
     assert vip_missing.alone("10.0.0.50") == "10.0.0.50/32"
     assert vip_missing.alone("fd00::50") == "fd00::50/128"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import tcpwhy
+from tcpwhy.connections.connection import FRAMES_PER_FLOW
 from tcpwhy.diagnosis.finding import Report
 from tests.packets import START_NS, Tcp, exchange, shifted, write_pcap
 
@@ -132,6 +133,17 @@ def test_strays_at_a_host_without_the_connection_have_failed_if_the_client_goes_
     assert {one.client for one in told.unexplained} == {"10.0.0.9:40001", "10.0.0.9:40002", "10.0.0.9:40003"}
     assert {finding.confidence for finding in told.findings} == {"possible"}
     assert "mid-connection-rehash" in {finding.cause for finding in told.findings}
+
+
+def test_only_of_a_long_flow_the_middle_is_left_out(tmp_path: Path) -> None:
+    """A short one that is read together with it is whole, and what it lost in its middle counts."""
+    long = [Tcp(10 + at / 10, C, S, "PA", 1_001 + at, 501_001, b"x", ip_id=at % 60_000 + 1) for at in range(FRAMES_PER_FLOW + 500)]
+    write_pcap(tmp_path / "here/a.pcap", [*exchange(C, S)[:3], *long, *exchange("10.0.0.9:40007", S, 2_000, isn=77_000)])
+    with tcpwhy.open_case(tmp_path, index=False) as case:
+        found = case.assembly().connections([0, 1])
+    left_out = {one.client.port: one.views["here"].left_out for one in found.values()}
+    assert left_out[40007] == 0
+    assert left_out[40000] > 0
 
 
 @pytest.mark.parametrize(("rest", "failed"), [(1_400, 1), (30, 0)])

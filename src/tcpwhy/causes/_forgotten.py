@@ -84,6 +84,9 @@ def _is_swallowed(connection: Connection, silence: Silence, place: str, before: 
     if len(usual) < 2 or not now or place in connection.topology.lossy:
         return False
     forwards = usual[0].total() > 1 and all(ways == usual[0] for ways in usual)
+    files = {file for file, _, _ in usual[0]}
+    if not connection.topology.all_ran(place, files, silence.first.aligned_ns, silence.unanswered[-1].aligned_ns):
+        return False  # The other interface's capture may have ended.
     return forwards and all(ways.total() == 1 and ways < usual[0] for ways in now)
 
 

@@ -71,6 +71,10 @@ def _is_held_back(connection: Connection, crossing: Crossing, since_ns: int) -> 
         return False
     ways = [_interfaces(one, crossing.near) for one in crossing.passed if one.aligned_ns < since_ns]
     lost = [_interfaces(one.segment, crossing.near) for one in crossing.missing]
+    files = {file for way in ways for file, _ in way}
+    last_ns = max((one.segment.aligned_ns for one in crossing.missing), default=since_ns)
+    if not connection.topology.all_ran(crossing.near, files, since_ns, last_ns):
+        return False  # The other interface's capture may have ended.
     return bool(ways) and all(len(way) > 1 for way in ways) and all(len(way) == 1 for way in lost)
 
 

@@ -114,6 +114,8 @@ def _gone(connection: Connection, silence: FallenSilent, heard_ns: int) -> Verdi
         lacking = "no connection to it that had been established asked in vain"
     elif asked.total < 2:
         lacking = "no other connection spoke to it at that time, which could tell whether it is gone for all"
+    elif silence.place in connection.topology.lossy:
+        lacking = f"the capture of {silence.place} is incomplete: {connection.topology.lossy[silence.place]}"
     elif lively_ns is None or lively_ns < silence.since_ns + SILENT_SPAN_NS:
         lacking = f"no other connection went on at {silence.place}, which could tell that {silence.place} itself is well"
     elif not errors and hops:

@@ -73,9 +73,12 @@ class Assembly:
         self._passages = self._learn_passages()
         self.topology = self._topology()
 
-    def connections(self, numbers: Sequence[int]) -> dict[int, Connection]:
-        """The connections by number. Clocks are aligned on the way, with what their packets add to the handshakes."""
-        flows = self._fetch(numbers)
+    def connections(self, numbers: Sequence[int], slow_ns: int = SLOW_NS) -> dict[int, Connection]:
+        """The connections by number. Clocks are aligned on the way, with what their packets add to the handshakes.
+
+        `slow_ns`: of long flows that were held up for so long the middle is read too.
+        """
+        flows = self._fetch(numbers, slow_ns)
         members: dict[int, list[FlowPackets]] = {}
         for number, flow in flows:
             members.setdefault(number, []).append(flow)
@@ -93,7 +96,7 @@ class Assembly:
             self.connections(())
         return measure_links(self.db, self.topology)
 
-    def _fetch(self, numbers: Sequence[int]) -> list[tuple[int, FlowPackets]]:
+    def _fetch(self, numbers: Sequence[int], slow_ns: int = SLOW_NS) -> list[tuple[int, FlowPackets]]:
         want(self.db, numbers)
         rows = query(
             self.db,
@@ -104,7 +107,7 @@ class Assembly:
                     OVER (PARTITION BY connection)
             FROM flow JOIN member USING (id) JOIN wanted USING (connection) ORDER BY connection, id
             """,
-            (SLOW_NS,),
+            (slow_ns,),
         )
         flows = [
             (connection, FlowPackets(id_, vantage, flow, Endpoint(cip, cport), Endpoint(sip, sport), unseen, chains, frames, held_up))
@@ -171,7 +174,8 @@ class Assembly:
             own = flows[packet.flow]
             places.append(len(own.packets))
             own.packets.append((packet, None if copy_of is None else places[copy_of]))
-            own.left_out = left_out
+            # The core tells how many it left out of all these flows: of each long one, what lies between its first and last packets.
+            own.left_out = max(0, own.frames - 2 * (limit // 2)) if left_out else 0
 
     def _align(self, members: Mapping[int, list[FlowPackets]]) -> None:
         """Adds what the fetched packets say of the clocks, and reads a few healthy connections where handshakes say nothing."""
@@ -258,14 +262,13 @@ class Assembly:
         windows = {index.name: self._window(index) for index in self.indexes}
         return learn_passages(self.db, self.names, windows, self.offsets_ns)
 
-    def _windows(self, index: VantageIndex) -> tuple[tuple[int, int], ...]:
+    def _windows(self, index: VantageIndex) -> dict[str, tuple[int, int]]:
         """When each file of a capture began and ended, aligned."""
-        spans = [(file.begin_ns, file.end_ns) for file in index.files]
-        return tuple(
-            (self.aligned_ns(index.name, begin), self.aligned_ns(index.name, end))
-            for begin, end in spans
-            if begin is not None and end is not None
-        )
+        return {
+            name: (self.aligned_ns(index.name, file.begin_ns), self.aligned_ns(index.name, file.end_ns))
+            for file, name in zip(index.files, self.file_names[index.name], strict=True)
+            if file.begin_ns is not None and file.end_ns is not None
+        }
 
     def _window(self, index: VantageIndex) -> tuple[int, int] | None:
         """When a capture began and ended, aligned."""

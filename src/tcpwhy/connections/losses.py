@@ -254,7 +254,7 @@ def _spans(segment: Segment, place: str) -> Iterator[tuple[int, int]]:
 
 def _covered(connection: Connection, place: str, at_ns: int) -> bool:
     """True where a capture surely ran when a packet that set out then would have come."""
-    windows = connection.topology.windows.get(place, ())
+    windows = connection.topology.windows.get(place, {}).values()
     return any(begin <= at_ns and at_ns + IN_FLIGHT_NS <= end for begin, end in windows)
 
 

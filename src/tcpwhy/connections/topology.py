@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import duckdb
 
@@ -60,8 +60,8 @@ class Topology:
     names: tuple[str, ...]
     running: Mapping[str, tuple[int, int] | None]
     """By vantage point: when its capture began and ended, aligned; None without capture."""
-    windows: Mapping[str, tuple[tuple[int, int], ...]]
-    """The same for each file by itself: between rotated files some may be missing."""
+    windows: Mapping[str, Mapping[str, tuple[int, int]]]
+    """The same for each file by itself, by its name: between rotated files some may be missing."""
     sees_syns: Mapping[str, frozenset[Side]]
     """By vantage point: whose SYNs and SYN-ACKs it saw of any connection; a capture's filter may leave out either."""
     aligned: Mapping[str, bool]
@@ -114,7 +114,12 @@ class Topology:
 
     def was_running(self, place: str, aligned_ns: int) -> bool:
         """True where the capture of a place surely ran at a moment of the common clock: between packets of one of its files."""
-        return any(begin_ns <= aligned_ns <= end_ns for begin_ns, end_ns in self.windows.get(place, ()))
+        return any(begin_ns <= aligned_ns <= end_ns for begin_ns, end_ns in self.windows.get(place, {}).values())
+
+    def all_ran(self, place: str, files: Iterable[str], begin_ns: int, end_ns: int) -> bool:
+        """True where each of these files of a place surely captured all the time between two moments of the common clock."""
+        windows = self.windows.get(place, {})
+        return all(file in windows and windows[file][0] <= begin_ns and end_ns <= windows[file][1] for file in files)
 
 
 def server_ttls(db: duckdb.DuckDBPyConnection, names: Sequence[str]) -> dict[tuple[str, str], frozenset[int]]:

@@ -129,7 +129,7 @@ def judge_connections(case: Case, assembly: Assembly, numbers: Sequence[int], sl
     """
     # A lossy link is measured by all that seem to have lost packets there, also by those that are not looked at.
     crossing = {number for link in assembly.measured_links if link.is_lossy for number in link.connections}
-    built = assembly.connections(with_other_attempts(assembly.db, sorted(crossing.union(numbers))))
+    built = assembly.connections(with_other_attempts(assembly.db, sorted(crossing.union(numbers))), slow_ns)
     tied = tell_failures(case, assembly, list(built.values()), slow_ns)
     causes = catalogue()
     suspected = suspected_causes(assembly, causes, list(built))
