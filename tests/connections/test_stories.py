@@ -170,6 +170,21 @@ def test_a_request_that_crossed_the_server_s_reset_has_failed_and_a_farewell_has
     assert ("keepalive-race" in {one.cause for one in told.findings}) == bool(failed)
 
 
+@pytest.mark.parametrize(("again_ms", "failed"), [([1_000], 1), ([], 0)])
+def test_a_client_that_had_tried_again_and_given_up_is_no_probe_to_the_server(
+    tmp_path: Path, again_ms: tuple[int, ...], failed: int
+) -> None:
+    """Its SYN-ACKs were lost until it was too late. A client that never repeats its SYN may be probing an open port."""
+    story = [Tcp(0, C, S, "S", 1_000, ttl=61), Tcp(0.1, S, C, "SA", 5_000, 1_001)]
+    for at in again_ms:
+        story += [Tcp(at, C, S, "S", 1_000, ttl=61, ip_id=7), Tcp(at + 0.1, S, C, "SA", 5_000, 1_001)]
+    story += [Tcp(3_000, S, C, "SA", 5_000, 1_001), Tcp(3_000.2, C, S, "R", 1_001, ttl=61)]
+    write_pcap(tmp_path / "server/a.pcap", [*story, *exchange("10.0.0.8:41000", S, 4_000)])
+    told = report(tmp_path)
+    assert told.totals.failed == failed
+    assert all(finding.cause == "synack-lost" for finding in told.findings if finding.confidence != "possible")
+
+
 def test_a_log_line_without_port_is_tied_by_time_and_says_so_and_others_are_left_over(tmp_path: Path) -> None:
     write_pcap(tmp_path / "gw/c.pcap", [*exchange(C, S)[:4], Tcp(5, S, C, "R", 501_001)])
     (tmp_path / "tcpwhy.toml").write_text('[vantage.gw]\nlog_timezone = "UTC"\n')

@@ -94,6 +94,9 @@ def _reset_by_client(connection: Connection, reset: Segment) -> Failure | None:
     repeated = len(connection.syns) > 1 or len(connection.syn_acks) > 1 or bool(connection.later) or bool(connection.earlier)
     late = [answer for answer in connection.syn_acks if len(connection.syns) > 1 and answer.seen_at(connection.places[0])]
     waited = bool(late) and late[0].aligned_ns - connection.syns[0].aligned_ns > FIRST_SYN_TIMEOUT_NS // 2
+    unheard = _tried_again_unheard(connection, reset)
+    if unheard is not None and not bare and not waited:
+        return unheard
     if not (bare or waited or (repeated and not _arrived(connection, connection.syn_acks))):
         return None
     if waited and not bare:
@@ -101,6 +104,18 @@ def _reset_by_client(connection: Connection, reset: Segment) -> Failure | None:
         return Failure(Kind.HALF_OPEN, symptom, (*connection.syns[:1], late[0], reset), reset.aligned_ns)
     evidence = (*connection.syns[:1], *bare[:1], reset)
     return Failure(Kind.HALF_OPEN, "the client reset the attempt before it was established", evidence, reset.aligned_ns)
+
+
+def _tried_again_unheard(connection: Connection, reset: Segment) -> Failure | None:
+    """Away from the client: it repeated its SYN although that had been answered, and refused what was sent to it when it had given up."""
+    syns, answers = connection.syns, [one for one in connection.syn_acks if one.aligned_ns <= reset.aligned_ns]
+    if not answers or connection.is_client_host(connection.places[0]):
+        return None
+    again = next((syn for syn in syns[1:] if syn.aligned_ns - answers[0].aligned_ns > FIRST_SYN_TIMEOUT_NS // 5), None)
+    if again is None or reset.aligned_ns - syns[0].aligned_ns <= FIRST_SYN_TIMEOUT_NS:
+        return None
+    symptom = "the client repeated its SYN although it was answered, and had given up when a SYN-ACK arrived: it answered that with RST"
+    return Failure(Kind.HALF_OPEN, symptom, (syns[0], answers[0], again, answers[-1], reset), reset.aligned_ns)
 
 
 def _refused_and_tried_again(connection: Connection, resets: Sequence[Segment]) -> Failure | None:
