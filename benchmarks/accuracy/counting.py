@@ -24,8 +24,10 @@ class CauseCount:
     at_place: Counter[Answer] = field(default_factory=Counter)
     """Of each connection at each place that saw it, with that place alone."""
     unseen: int = 0
-    """Answers `missed` in `at_place` where that place's packets show no trouble (no reset, nothing sent again, no closed window), or only
-    what was made good soon."""
+    """Answers `missed` in `at_place` where that place's packets show no trouble, or only what was made good soon.
+
+    Trouble: a reset, data or a SYN sent again, a closed window.
+    """
     less: Counter[Answer] = field(default_factory=Counter)
     """With something removed, single places included."""
     weakened: int = 0

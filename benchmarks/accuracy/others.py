@@ -40,7 +40,7 @@ class Others(msgspec.Struct, frozen=True):
     tshark: tuple[Told, ...]
     tcptrace: tuple[Told, ...]
     troubled: dict[str, tuple[Ends, ...]]
-    """By place: connections whose packets there hold a reset, something sent again, or a closed window, as tshark dissects them."""
+    """By place: connections whose packets there hold a reset, data or a SYN sent again, or a closed window, as tshark dissects them."""
 
 
 def versions() -> dict[str, str]:
@@ -79,13 +79,13 @@ def ask(case: Path) -> Others:
 
 ENDS = ("ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "tcp.srcport", "tcp.dstport")
 NUMBERS = ("frame.time_epoch", "tcp.flags", "tcp.seq_raw", "tcp.len", "tcp.window_size_value", BAD_TCP, *NOT_BAD)
-FIN, SYN, RST = 0x01, 0x02, 0x04  # RFC 9293 section 3.1
+SYN, RST = 0x02, 0x04  # RFC 9293 section 3.1
 
 
 def tshark(capture: Path) -> tuple[Told, set[Ends]]:
     """What it flags (a reset, of which its expert info warns, or bad TCP), and the connections in trouble by plain packets.
 
-    The latter are those with a reset, something sent again, or a closed window, without any analysis.
+    The latter are those with a reset, data or a SYN sent again, or a closed window, without any analysis.
     """
     every, flagged, troubled = set(), set(), set()
     first_seen: dict[tuple[str, ...], float] = {}
@@ -97,7 +97,7 @@ def tshark(capture: Path) -> tuple[Told, set[Ends]]:
         ends = both(_end(ip6s or ip4s, sport), _end(ip6d or ip4d, dport))
         time, flags, length, window = float(epoch), int(bits, 16), int(size or 0), int(room or 0)
         again = False
-        if length or flags & (SYN | FIN):
+        if length or flags & SYN:  # That a FIN is lost meets no program: all that it wanted to say had been said.
             key = (ip4s, ip6s, sport, dport, seq, size)
             again = time - first_seen.setdefault(key, time) > AGAIN_S
         every.add(ends)

@@ -36,10 +36,10 @@ confirmed or likely, or where the list of possible ones lacks the true one. Reca
 ONE_PLACE = """\
 ## With one place alone
 
-One answer for each connection at each place that saw a packet of it. *Silent*: missed, and nothing in that place's packets of the
-connection (as tshark lists them) is a reset, was sent again, or closes the window: all that shows there is in order; or it counts as
-failed only because its link loses 1 % and more, which two places tell, and all that it lost was made good soon. These do not count for
-the recall.
+One answer for each connection at each place that saw a packet of it. *Silent*: missed, and in that place's packets of the connection
+(as tshark lists them) no reset, no data or SYN sent again, and no closed window shows: all is in order there; or it counts as failed
+only because its link loses 1 % and more, which two places tell, and all that it lost was made good soon. These do not count for the
+recall.
 """
 
 LESS = """\
