@@ -83,6 +83,15 @@ def test_a_syn_in_the_last_moment_of_a_capture_is_no_failure(tmp_path: Path) -> 
     assert report(tmp_path).totals.failed == 0
 
 
+def test_of_two_captures_one_may_end_with_the_last_syn(tmp_path: Path) -> None:
+    """The other one ran on, and shows that no answer and no further SYN came."""
+    syns = [Tcp(at, C, S, "S", 1_000, ip_id=7 + number, ttl=64) for number, at in enumerate((0, 1_000, 3_000))]
+    write_pcap(tmp_path / "client/a.pcap", [*exchange("10.0.0.9:41000", S, -500), *syns])
+    ran_on = [*exchange("10.0.0.9:41000", S, -500), *syns, *exchange("10.0.0.8:41001", S, 5_000, isn=7_000)]
+    write_pcap(tmp_path / "server/a.pcap", shifted(ran_on, 0.1, ttl=62))
+    assert {one.client for one in report(tmp_path).unexplained} == {C}
+
+
 def test_a_syn_repeated_into_nothing_is_one_and_stays_open_at_one_place(tmp_path: Path) -> None:
     tries = [Tcp(at, "10.0.0.9:40009", S, "S", 5, ip_id=number, stamps=(at, 0)) for number, at in enumerate((0, 1020, 3040))]
     write_pcap(tmp_path / "c.pcap", sorted([*exchange(C, S, 5000), *tries], key=lambda one: one.at_ms))

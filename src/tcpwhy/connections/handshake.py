@@ -152,8 +152,8 @@ def _given_up(connection: Connection, syns: Sequence[Segment]) -> bool:
     """The client has stopped trying: it repeated for long, it began anew, or the next repetition did not come while the capture ran on."""
     if _repeated(syns) or any(later.syns for later in connection.later):
         return True
-    place = syns[-1].first.vantage_point
-    ran_on_ns = connection.views[place].capture_last_ns - syns[-1].aligned_ns
+    # The place that captured for longest decides: what came there later it would have seen.
+    ran_on_ns = max(connection.views[place].capture_last_ns - one.aligned_ns for place, one in syns[-1].sightings.items())
     if len(syns) > 1:
         return ran_on_ns >= UNANSWERED_AGAIN_NS
     return ran_on_ns > FIRST_SYN_TIMEOUT_NS + SECOND_NS // 5
