@@ -194,6 +194,20 @@ def test_a_client_that_had_tried_again_and_given_up_is_no_probe_to_the_server(
     assert all(finding.cause == "synack-lost" for finding in told.findings if finding.confidence != "possible")
 
 
+@pytest.mark.parametrize(("rounds", "failed"), [(1, 0), (3, 1)])
+def test_at_the_server_an_old_connection_that_the_client_s_reset_ends_is_no_failure_yet(tmp_path: Path, rounds: int, failed: int) -> None:
+    """Behind a NAT the next SYN comes from another port. One that is repeated and refused again and again has failed."""
+    old = [dataclasses.replace(one, ttl=61 if one.source == C else 64) for one in exchange(C, S)[:5]]
+    end, next_seq = old[4].ack, old[4].seq + len(old[4].payload)
+    story = [Tcp(6, C, S, "A", end, next_seq, ttl=61, ip_id=8)]
+    for number in range(rounds):
+        at = 7_000 + number * 1_000
+        story += [Tcp(at, C, S, "S", 9_000_000, ttl=61, ip_id=9 + number), Tcp(at + 0.01, S, C, "A", next_seq, end)]
+        story.append(Tcp(at + 0.03, C, S, "R", end, ttl=61))
+    write_pcap(tmp_path / "server/a.pcap", [*old, *story, *exchange("10.0.0.8:41000", S, 12_000, isn=77_000)])
+    assert report(tmp_path).totals.failed == failed
+
+
 def test_a_log_line_without_port_is_tied_by_time_and_says_so_and_others_are_left_over(tmp_path: Path) -> None:
     write_pcap(tmp_path / "gw/c.pcap", [*exchange(C, S)[:4], Tcp(5, S, C, "R", 501_001)])
     (tmp_path / "tcpwhy.toml").write_text('[vantage.gw]\nlog_timezone = "UTC"\n')

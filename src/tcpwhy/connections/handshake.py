@@ -64,6 +64,8 @@ def failed_handshake(connection: Connection, answers_seen: bool) -> Failure | No
     if client_resets:
         return _reset_by_client(connection, client_resets[0])
     if syns and not syn_acks:
+        if _clears_up(connection):
+            return None
         if (len(syns) > 1 or answers_seen) and _given_up(connection, syns):
             repeats = f"{len(syns)} times" if len(syns) > 1 else "once"
             return Failure(
@@ -104,6 +106,23 @@ def _reset_by_client(connection: Connection, reset: Segment) -> Failure | None:
         return Failure(Kind.HALF_OPEN, symptom, (*connection.syns[:1], late[0], reset), reset.aligned_ns)
     evidence = (*connection.syns[:1], *bare[:1], reset)
     return Failure(Kind.HALF_OPEN, "the client reset the attempt before it was established", evidence, reset.aligned_ns)
+
+
+def _clears_up(connection: Connection) -> bool:
+    """Away from the client: its RST ended what was left of an older connection, whose ACK its SYN had drawn, and nothing follows here.
+
+    The next SYN will be taken; behind a NAT, which forgets the attempt with the RST, it comes from another port. Whether the client went
+    on so, or gave up, its own side alone tells.
+    """
+    if len(connection.syns) != 1 or connection.later or connection.is_client_host(connection.places[0]) is not False:
+        return False
+    syn_ns = connection.syns[0].aligned_ns
+    for old in connection.earlier:
+        after = [one for one in old.segments if 0 <= one.aligned_ns - syn_ns < FIRST_SYN_TIMEOUT_NS]
+        ack = next((one for one in after if one.sender == "server" and one.flags & ACK and not one.flags & (SYN | RST)), None)
+        if old.established and ack is not None and any(one.sender == "client" and one.is_reset and one.seq == ack.ack for one in after):
+            return True
+    return False
 
 
 def _tried_again_unheard(connection: Connection, reset: Segment) -> Failure | None:

@@ -26,7 +26,7 @@ def delay(host: Host, interface: str, seconds: float) -> None:
     name = f"slow-{interface[-8:]}"
     device = host.inside(lambda: open_tun(name))
     host.world.undo.callback(os.close, device)
-    host.ip(f"link set {name} mtu {host.world.mtu} up")
+    host.ip(f"link set {name} mtu {host.world.mtu} txqueuelen 20000 up")  # a burst waits for the thread, and is not dropped
     for family in ("-4", "-6"):
         host.ip(f"{family} route add default dev {name} table {TABLE}")
         host.ip(f"{family} rule add iif {interface} lookup {TABLE}")
