@@ -65,6 +65,28 @@ def test_packets_alone_are_likely(tmp_path: Path) -> None:
     assert verdicts(report(tmp_path)) == {("local-redirect", "likely")}
 
 
+@pytest.mark.parametrize(("way", "told"), [("127.0.0.1:16001", {("local-redirect", "possible")}), (ASKED, set())])
+def test_an_answer_that_the_log_calls_unexpected_may_be_a_stranger_s_where_packets_are_turned(
+    tmp_path: Path, way: str, told: set[tuple[str, str]]
+) -> None:
+    """Without a state nobody knows who listens there; an HTTP error of the host that was asked is no failure of the network."""
+    request, answer = b"GET /api/v1/item/7 HTTP/1.1\r\n\r\n", b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    asked, said = 101 + len(request), 501 + len(answer)
+    story = [
+        Tcp(4_000, PROGRAM, way, "S", 100, ip_id=7, stamps=(1, 0)),
+        Tcp(4_000.02, ASKED, PROGRAM, "SA", 500, 101, stamps=(9, 1)),
+        Tcp(4_000.04, PROGRAM, way, "A", 101, 501, ip_id=8, stamps=(1, 9)),
+        Tcp(4_000.1, PROGRAM, way, "PA", 101, 501, request, ip_id=9, stamps=(1, 9)),
+        Tcp(4_000.2, ASKED, PROGRAM, "PA", 501, asked, answer, ip_id=70, stamps=(9, 1)),
+        Tcp(4_000.3, PROGRAM, way, "FA", asked, said, ip_id=10, stamps=(1, 9)),
+        Tcp(4_000.4, ASKED, PROGRAM, "FA", said, asked + 1, ip_id=71, stamps=(9, 1)),
+        Tcp(4_000.5, PROGRAM, way, "A", asked + 1, said + 1, ip_id=11, stamps=(1, 9)),
+    ]
+    capture(tmp_path / "web/any.pcap", [*story, *others()])
+    (tmp_path / "web/service.log").write_text(f'2026/09/21 13:33:24 Get "http://{ASKED}/api/v1/item/7": unexpected status 404 Not Found\n')
+    assert verdicts(report(tmp_path)) == told
+
+
 def test_somebody_who_listens_now_leaves_it_open(tmp_path: Path) -> None:
     told = report(case(tmp_path, listeners=LISTENERS + 'LISTEN 0 9 *:16001 *:* users:(("app",pid=3,fd=4))\n'))
     assert ("local-redirect", "possible") in verdicts(told)

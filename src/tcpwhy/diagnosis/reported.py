@@ -6,6 +6,7 @@ host turns to itself are looked at, and only those of which that is found are ke
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 
@@ -73,6 +74,12 @@ def tie_reports(connections: Iterable[Connection], events: Iterable[LogEvent]) -
         for one in reported.get(Endpoint.parse(event.remote), ())
         if _exchange(one, event) is not None
     ]
+
+
+def is_turned_to_itself(connection: Connection) -> bool:
+    """True where a host's own packets are seen to go to its own loopback, although the program asked another address."""
+    translated = (server for view in connection.views.values() for _, server in view.translated)
+    return any(ipaddress.ip_address(server.ip).is_loopback for server in translated)
 
 
 def _exchange(connection: Connection, event: LogEvent) -> tuple[Segment, Segment] | None:

@@ -184,8 +184,9 @@ def _hurts(stray: Packet, places: dict[str, list[Packet]]) -> bool:
     """Whether losing this packet costs the connection something: data, the end of its handshake, or a RST in an answer."""
     if stray.length:
         return True
-    handshake = [p.sequence for packets in places.values() for p in packets if p.kind == "SA"]
-    if stray.kind == "A" and handshake and stray.acknowledgement == (handshake[0] + 1) % 2**32:
+    handshake = [(p.sequence, p.acknowledgement) for packets in places.values() for p in packets if p.kind == "SA"]
+    # A keep-alive probe of a connection that was never used has the same numbers, less one.
+    if stray.kind == "A" and handshake and (stray.acknowledgement, stray.sequence) == ((handshake[0][0] + 1) % 2**32, handshake[0][1]):
         return True
     # An acknowledgement long after the request is one of an answer that the server hands out slowly: the RST for it
     # cuts the answer off. All other answers are sent and acknowledged at once.
