@@ -54,6 +54,26 @@ def test_a_late_repetition_of_a_lost_answer_is_no_late_answer(tmp_path: Path, ah
     assert ("packet-loss", "possible") in verdicts(report(tmp_path))
 
 
+def test_where_the_fin_is_repeated_in_vain_a_late_answer_proves_nothing(tmp_path: Path) -> None:
+    """No ACK of it came: the answer that comes at last may have been sent again and again, and be lost like these ACKs."""
+    again = [dataclasses.replace(client(at, "FA", ASKED), ip_id=at) for at in (4_200, 4_600, 5_400, 7_000)]
+    story = [*OPENING, client(10, "PA", payload=REQUEST), server(11, "A", SERVER, ASKED), client(4_000, "FA", ASKED), *again]
+    place(tmp_path, "client", [*story, LATE, REFUSED])
+    said = verdicts(report(tmp_path))
+    assert not {LIKELY, CONFIRMED} & said
+    assert {POSSIBLE, ("packet-loss", "possible")} <= said
+
+
+def test_a_request_whose_begin_was_repeated_for_long_leaves_it_open(tmp_path: Path) -> None:
+    """Its end was acknowledged at once, when the ACKs of its begin had come through at last."""
+    begin, rest = REQUEST[:10], REQUEST[10:]
+    story = [*OPENING, *(dataclasses.replace(client(at, "PA", payload=begin), ip_id=at + 1) for at in (10, 300, 900, 1_800))]
+    story += [server(1_801, "A", SERVER, BEGIN + 10), client(1_802, "PA", BEGIN + 10, payload=rest), server(1_803, "A", SERVER, ASKED)]
+    story += [client(5_000, "FA", ASKED), server(5_001, "A", SERVER, ASKED + 1), LATE, REFUSED]
+    place(tmp_path, "client", story)
+    assert not {LIKELY, CONFIRMED} & verdicts(report(tmp_path))
+
+
 def test_an_answer_that_left_the_server_in_time_is_ruled_out(tmp_path: Path) -> None:
     place(tmp_path, "client", STORY)
     sent = server(900, "PA", SERVER, ASKED, ANSWER)

@@ -110,13 +110,15 @@ def unseen_answer(connection: Connection, wait: Wait) -> tuple[Segment, int] | N
 def silent_until(connection: Connection, wait: Wait) -> tuple[Segment | None, str | None]:
     """What proves that the server had sent nothing: its ACK of the FIN, which carries its next number; or its own host's capture."""
     if wait.end is not None and wait.end.is_fin:
+        unheard = False  # The FIN is repeated, and no ACK of it was seen: what comes then may be a repetition, too.
         for one in connection.segments:
+            unheard = unheard or one.retransmits is wait.end
             acks_end = one.sender == "server" and one.flags & ACK and not one.is_reset and not seq_before(one.ack, wait.end.seq_end)
             if not acks_end:
                 continue
-            if one.seq == wait.end.ack and (one.length or not one.packet.is_inferred):
+            if one.seq == wait.end.ack and ((one.length and not unheard) or (not one.length and not one.packet.is_inferred)):
                 return one, None
-            if one.seq != wait.end.ack and not one.packet.is_inferred:
+            if unheard or (one.seq != wait.end.ack and not one.packet.is_inferred):
                 break  # Its number was ahead by then: bytes had been sent, and did not come.
     for place in connection.places:
         if connection.is_server_host(place) and wait.last.seen_at(place) and place not in connection.topology.lossy:

@@ -74,6 +74,14 @@ def examine(connection: Connection) -> Verdict:
             f"the server did answer, {_s(lost.aligned_ns - wait.last.aligned_ns)} after the request, and the client did not get it",
             (exhibit(lost, connection, "the answer"),),
         )
+    tried_ns = ack.aligned_ns - wait.request.aligned_ns
+    if repeats and tried_ns > AT_ONCE_NS:
+        return Open(
+            f"no answer came for {_s(wait.waited_ns)}; but the request was repeated, and acknowledged only {_s(tried_ns)} after its begin: "
+            "an answer may have been lost as well",
+            (capture_at(connection, "server", "when it sent the answer, and how often"),),
+            _exhibits(connection, wait, ack, None),
+        )
     ahead = unseen_answer(connection, wait)
     if ahead is not None:
         one, sent = ahead
