@@ -194,7 +194,7 @@ def _read(path: Path, place: str) -> Iterator[Packet]:
             flags=int(flags, 16),
             length=int(length or 0),
             timestamp=int(tsval) if tsval else None,
-            identification=int(ident, 16) if ident else 0,
+            identification=int(ident, 16) if ident and not ip6s else 0,  # around IPv6 it is that of a tunnel's packet
             options=bytes.fromhex(options),
             window=int(window or 0),
         )
