@@ -31,6 +31,8 @@ class Tcp:
     """None: 502, and 0 with a RST."""
     mss: int | None = None
     sack: tuple[tuple[int, int], ...] = ()
+    goes_to: int = 1
+    """The last byte of the hardware address that the frame goes to."""
 
     def ip_packet(self) -> bytes:
         """The IPv4 packet."""
@@ -76,7 +78,8 @@ def write_pcap(path: Path, segments: Sequence[Tcp | Icmp], *, clock_s: float = 0
     path.parent.mkdir(parents=True, exist_ok=True)
     out = [struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 1)]
     for segment in segments:
-        frame = b"\x02\0\0\0\0\x01\x02\0\0\0\0\x02\x08\0" + segment.ip_packet()
+        goes_to = segment.goes_to if isinstance(segment, Tcp) else 1
+        frame = b"\x02\0\0\0\0%c\x02\0\0\0\0\x02\x08\0" % goes_to + segment.ip_packet()
         time_ns = START_NS + round(segment.at_ms * MS) + round(clock_s * 1e9)
         out.append(struct.pack("<IIII", time_ns // 10**9, time_ns % 10**9, len(frame), len(frame)) + frame)
     path.write_bytes(b"".join(out))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,18 @@ def test_a_host_that_neither_has_the_address_nor_forwards_may_be_meant_for_it(tm
     told = verdicts(report(tmp_path))
     assert told >= {("syn-lost", "possible"), ("vip-missing", "possible")}
     assert {confidence for _, confidence in told} == {"possible"}
+
+
+@pytest.mark.parametrize("handed_on", [True, False])
+def test_a_host_with_the_address_that_hands_the_syn_on_is_a_balancer_and_not_its_end(tmp_path: Path, handed_on: bool) -> None:
+    """By direct return only the hardware address changes; which real server gets it, and whether that has the address, is unknown."""
+    state(tmp_path / "lb/state", BACK)
+    syns = unanswered()
+    again = [dataclasses.replace(one, at_ms=one.at_ms + 0.01, goes_to=9) for one in syns] if handed_on else []
+    capture(tmp_path / "lb/eth0.pcap", sorted([*syns, *again, *others()], key=lambda one: one.at_ms))
+    told = {cause for cause, _ in verdicts(report(tmp_path))}
+    assert ("vip-missing" in told) == handed_on
+    assert "syn-lost" in told or not handed_on
 
 
 def test_an_address_is_added_without_a_subnet_in_both_families() -> None:

@@ -159,6 +159,20 @@ class View:
     translated: tuple[tuple[Endpoint, Endpoint], ...] = ()
     """Other addresses of client and server that the connection had in this very place: the host translates them."""
 
+    @property
+    def hands_on(self) -> bool:
+        """The client's packets leave the place again for the address that they came for: as a balancer hands them to a real server.
+
+        IPVS by direct return changes the hardware address only (net/netfilter/ipvs/ip_vs_xmit.c ip_vs_dr_xmit()).
+        """
+        for sighting in self.sent_by("client"):
+            copies = [copy for copy in sighting.copies if copy.destination == self.server and copy.interface != "lo"]
+            ways = {copy.direction for copy in copies}
+            hosts = {copy.destination_mac for copy in copies if copy.destination_mac}
+            if len(copies) > 1 and (("in" in ways and "out" in ways) or len(hosts) > 1):
+                return True
+        return False
+
     def sent_by(self, side: Side) -> list[Sighting]:
         """What this end sent, in order."""
         return [sighting for sighting in self.sightings if sighting.sender == side]
@@ -284,7 +298,7 @@ class Connection:
         view = self.views[place]
         own = self.topology.addresses.get(place, frozenset())
         if own:
-            return view.server.ip in own
+            return view.server.ip in own and not view.hands_on
         ttls = self.topology.server_ttls.get((place, view.server.ip), frozenset())
         return view.host_of() == "server" and bool(ttls) and ttls <= INITIAL_TTLS
 
