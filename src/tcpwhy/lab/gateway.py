@@ -190,10 +190,13 @@ def _hurts(stray: Packet, places: dict[str, list[Packet]]) -> bool:
         return True
     # An acknowledgement long after the request is one of an answer that the server hands out slowly: the RST for it
     # cuts the answer off. All other answers are sent and acknowledged at once.
-    asked = [
-        p.time_ns for packets in places.values() for p in packets if p.source == stray.source and p.length and p.time_ns < stray.time_ns
-    ]
-    return stray.kind == "A" and bool(asked) and stray.time_ns - max(asked) > SLOW_NS
+    before = [p for packets in places.values() for p in packets if p.source == stray.source and p.length and p.time_ns < stray.time_ns]
+    if stray.kind != "A" or not before:
+        return False
+    # One number behind what was sent it is a keep-alive probe of an idle connection.
+    last = max(before, key=lambda packet: packet.time_ns)
+    probe = stray.sequence == (last.sequence + last.length - 1) % 2**32
+    return not probe and stray.time_ns - last.time_ns > SLOW_NS
 
 
 def _owns(packet: Packet, client: str) -> bool:
