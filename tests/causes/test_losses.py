@@ -113,6 +113,19 @@ def test_what_ends_a_wait_after_the_client_had_given_up_is_no_cause_of_it(tmp_pa
     confirmed(told, "packet-loss")
 
 
+def test_who_gives_up_as_the_last_repetition_comes_through_has_waited_for_it(tmp_path: Path) -> None:
+    """The end of an upload is sent five times in vain; the sixth is acknowledged, and the client closes at once: it was too late."""
+    tries = [client(1_010 + later, BODY, b"x" * 300, "PA", number=number) for number, later in enumerate((0, *REPEATS))]
+    end = BODY + 300
+    came = tries[-1].at_ms
+    last = [server(came + 1, end), client(came + 1.1, end, flags="FA"), server(came + 5, end, payload=b"HTTP/1.1 200", flags="PA")]
+    last.append(Tcp(came + 5.1, CLIENT, SERVER, "R", end))
+    lost = {one.at_ms for one in tries[:-1]} | {last[1].at_ms}
+    told = places(tmp_path, [*opened(), *tries, *last], lambda one: one.at_ms in lost and one.source == CLIENT)
+    assert ("packet-loss", "confirmed") in verdicts(told) or ("packet-loss", "possible") in verdicts(told)
+    assert {cause for cause, confidence in verdicts(told) if confidence != "possible"} <= {"packet-loss"}
+
+
 def test_a_repetition_that_got_through_begins_a_new_wait_for_what_follows(tmp_path: Path) -> None:
     asked, one, two = C + len(HEAD), b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" + b"x" * 500, b"y" * 400
     first = [server(1_010 + later, asked, payload=one + two, flags="PA") for later in (0, 10)]

@@ -174,7 +174,8 @@ def waited_in_vain(connection: Connection, found: Sequence[Wait]) -> bool:
     if failure.kind not in (Kind.GAVE_UP, Kind.STALLED, Kind.SILENT) or not failure.segments:
         # Whoever reset it still waited, or had given up before what he waited for came.
         end_ns = gave_up_ns(connection)
-        waiting = [one.stall for one in found if not one.stall.ended or one.stall.end_ns >= end_ns]
+        # What came through just before was too late as well: the program had made up its mind.
+        waiting = [one.stall for one in found if not one.stall.ended or one.stall.end_ns >= end_ns - ANSWER_NS]
         return any(end_ns - stall.start_ns >= WAITED_NS for stall in waiting)
     began_ns = failure.segments[0].aligned_ns
     spans = [(one.stall.start_ns, failure.at_ns if not one.stall.ended else one.stall.end_ns) for one in found]

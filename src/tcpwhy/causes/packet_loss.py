@@ -28,7 +28,7 @@ from __future__ import annotations
 from tcpwhy.causes._asking import capture_at, capture_between
 from tcpwhy.causes._by_state import all_but, told
 from tcpwhy.causes._loss_pattern import Pattern, excluded, last_ack_may_be_lost, lost_by_size, pattern_of, rates_told, signs
-from tcpwhy.causes._lost import Wait, waited_in_vain, waits
+from tcpwhy.causes._lost import WAITED_NS, Wait, waited_in_vain, waits
 from tcpwhy.causes._stops import end_of
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection
@@ -65,7 +65,7 @@ def examine(connection: Connection) -> Verdict:
         return RuledOut("nothing was repeated, and nothing is missing between what was captured")
     if _is_complete(connection) and not any(crossing.missing for crossing in crossings(connection)):
         return RuledOut(f"each of its packets seen at {connection.places[0]} was seen at {connection.places[-1]}, and the other way round")
-    if found and proven and not waited_in_vain(connection, proven):
+    if proven and max(wait.stall.length_ns for wait in proven) < WAITED_NS:
         return RuledOut(f"packets were lost, but waiting for these took {proven[0].stall.length_ns / 1e9:.1f} s only")
     return Open(seen, _asks(connection))
 
