@@ -106,6 +106,15 @@ def test_every_part_is_smaller_than_the_case_and_told_once() -> None:
         assert any(map(is_packets, part.files))
 
 
+def test_an_index_is_no_evidence_wherever_it_stands(tmp_path: Path) -> None:
+    case = example("leftover-sidecar", tmp_path).with_name("leftover-sidecar")
+    whole = files_of(case)
+    for folder in (case, case / "client"):
+        (folder / ".tcpwhy").mkdir()
+        (folder / ".tcpwhy/flows.parquet").write_bytes(b"PAR1")
+    assert files_of(case) == whole
+
+
 # ---- what is judged
 
 

@@ -36,9 +36,9 @@ class Evidence:
 
 
 def files_of(case: Path) -> frozenset[str]:
-    """All files of a case, an index apart."""
-    names = (path.relative_to(case).as_posix() for path in case.rglob("*") if path.is_file())
-    return frozenset(name for name in names if not name.startswith(".tcpwhy/"))
+    """All files of a case, indexes apart, which may stand in a place's folder too."""
+    names = (path.relative_to(case) for path in case.rglob("*") if path.is_file())
+    return frozenset(name.as_posix() for name in names if ".tcpwhy" not in name.parts)
 
 
 def parts_of(case: Path, *, states: int = STATE_FILES_AWAY, pairs: int = PAIRS_AWAY) -> Iterator[Evidence]:

@@ -122,8 +122,7 @@ def test_who_gives_up_as_the_last_repetition_comes_through_has_waited_for_it(tmp
     last.append(Tcp(came + 5.1, CLIENT, SERVER, "R", end))
     lost = {one.at_ms for one in tries[:-1]} | {last[1].at_ms}
     told = places(tmp_path, [*opened(), *tries, *last], lambda one: one.at_ms in lost and one.source == CLIENT)
-    assert ("packet-loss", "confirmed") in verdicts(told) or ("packet-loss", "possible") in verdicts(told)
-    assert {cause for cause, confidence in verdicts(told) if confidence != "possible"} <= {"packet-loss"}
+    confirmed(told, "packet-loss")
 
 
 def test_a_repetition_that_got_through_begins_a_new_wait_for_what_follows(tmp_path: Path) -> None:

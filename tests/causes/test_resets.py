@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 
 import pytest
@@ -402,3 +403,21 @@ def test_a_client_that_had_waited_for_the_rest_gave_up_and_did_not_abort(tmp_pat
     said = verdicts(told(tmp_path, story))
     assert ("reset-with-unread-data", "likely") not in said
     assert ("reset-with-unread-data", "confirmed") not in said
+
+
+def test_a_hole_before_thousands_of_segments_takes_linear_time(tmp_path: Path) -> None:
+    """The client lacks bytes before all that comes, closes after a while, and resets what still comes."""
+    behind = [server(600 + at / 4, "A", TOLD + 1_000 + at * 10, ASKED, b"0123456789", ip_id=at % 50_000 + 1_000) for at in range(5_900)]
+    end = behind[-1].seq + 10
+    story = [
+        *opened(),
+        *behind,
+        client(4_000, "FA", ASKED, TOLD),
+        server(4_100, "A", end, ASKED + 1, b"late"),
+        client(4_101, "R", ASKED + 1),
+    ]
+    capture(tmp_path / "client/eth0.pcap", [*story, *others()])
+    begun_s = time.process_time()
+    said = verdicts(report(tmp_path))
+    assert time.process_time() - begun_s < 8
+    assert ("reset-with-unread-data", "likely") not in said

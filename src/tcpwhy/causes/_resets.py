@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import itertools
 from collections.abc import Iterable
 
 from tcpwhy.connections.connection import Connection, Segment
-from tcpwhy.connections.packet import ACK, RST, Packet, Side, other_side, seq_before, seq_distance
+from tcpwhy.connections.packet import ACK, RST, Packet, Side, other_side, seq_distance
 
 MS = 1_000_000
 SECOND_NS = 1_000_000_000
@@ -150,31 +151,26 @@ def began_before(connection: Connection) -> bool:
     return not connection.syns and not connection.syn_acks
 
 
-def never_left_the_host(connection: Connection) -> bool:
-    """True where a host turns the connection to itself."""
-    servers = [server for view in connection.views.values() for _, server in view.translated]
-    return any(server.ip.startswith("127.") or server.ip == "::1" for server in servers)
-
-
 def lacked_since(before: Iterable[Segment], side: Side, place: str) -> int | None:
     """Since when an end lacks bytes that lie before others which it got, at the end of these segments; by the clock of the place."""
-    reached: int | None = None
-    ahead: list[tuple[int, int]] = []
+    base: int | None = None
+    reached = 0  # counted from `base`, on beyond 2^32: up to here it has all
+    ahead: list[tuple[int, int]] = []  # a heap of what came from beyond that: first number, and the one behind the last
     since_ns: int | None = None
     for segment in before:
-        if segment.sender == side:
-            # What it acknowledges it has, whether it was captured or not.
-            if segment.flags & ACK and (reached is None or seq_before(reached, segment.ack)):
-                reached = segment.ack
-        elif segment.length:
-            reached = segment.seq if reached is None else reached
-            ahead.append((segment.seq, segment.seq_end))
-        if reached is None:
+        own = segment.sender == side
+        if not (segment.flags & ACK if own else segment.length):
             continue
-        for begin, end in sorted(ahead, key=lambda span: seq_distance(ahead[0][0], span[0])):
-            if not seq_before(reached, begin) and seq_before(reached, end):
-                reached = end
-        ahead = [span for span in ahead if seq_before(reached, span[0])]
+        # What it acknowledges it has, whether it was captured or not.
+        number = segment.ack if own else segment.seq
+        base = number if base is None else base
+        begin = reached + seq_distance(base + reached, number)
+        if own:
+            reached = max(reached, begin)
+        else:
+            heapq.heappush(ahead, (begin, begin + seq_distance(segment.seq, segment.seq_end)))
+        while ahead and ahead[0][0] <= reached:
+            reached = max(reached, heapq.heappop(ahead)[1])
         if not ahead:
             since_ns = None
         elif since_ns is None:

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from tcpwhy.causes._asking import capture_at, state_of
 from tcpwhy.causes._old_attempt import about_the_reset, epilogue, old_ack, old_reset
-from tcpwhy.causes._verdict import Found, Open, RuledOut, Verdict, exhibit
+from tcpwhy.causes._verdict import Found, Open, RuledOut, Verdict, exhibit, times
 from tcpwhy.connections.connection import Connection, Segment
+from tcpwhy.connections.handshake import CROSSING_NS
 from tcpwhy.connections.path import fate
-
-CROSSING_NS = 200_000_000
-"""A SYN repeated so soon after a SYN-ACK may have crossed it; Linux repeats after a second."""
-
-
-def times(count: int) -> str:
-    """`once`, `3 times`."""
-    return "once" if count == 1 else f"{count} times"
 
 
 def excluded(lost: str) -> dict[str, str]:

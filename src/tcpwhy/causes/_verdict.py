@@ -106,6 +106,11 @@ def relative(segment: Segment, connection: Connection, *, own: bool) -> int:
     return (number - base) & 0xFFFF_FFFF
 
 
+def times(count: int) -> str:
+    """`once`, `3 times`."""
+    return "once" if count == 1 else f"{count} times"
+
+
 def exhibit(segment: Segment, connection: Connection, note: str, place: str | None = None) -> Exhibit:
     """A segment as evidence, as `place` saw it, or as the place nearest to its sender did."""
     sighting: Sighting | None = segment.sighting_at(place) if place is not None else segment.first

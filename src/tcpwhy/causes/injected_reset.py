@@ -36,7 +36,6 @@ from tcpwhy.causes._resets import (
     began_before,
     closed_before,
     is_socket_reset,
-    never_left_the_host,
     sent_at_home,
     unsent,
 )
@@ -57,7 +56,7 @@ def examine(connection: Connection) -> Verdict:
     failure = connection.failure
     if failure is None or failure.kind is not Kind.RESET or not connection.resets:
         return RuledOut("no RST ended an established connection")
-    if never_left_the_host(connection):
+    if connection.is_turned_to_itself:
         return RuledOut("its packets never left the host")
     resets = connection.resets[:EXAMINED]
     own = [reset for reset in resets if not _is_effect(connection, reset)]

@@ -34,7 +34,6 @@ from tcpwhy.causes._resets import (
     SECOND_NS,
     before_at,
     closed_before,
-    never_left_the_host,
     seen_packet,
     sent_at_home,
 )
@@ -66,7 +65,7 @@ def examine(connection: Connection) -> Verdict:
     failure = connection.failure
     if failure is None or failure.kind not in (Kind.RESET, Kind.GAVE_UP):
         return RuledOut("the server did not end an established connection")
-    if never_left_the_host(connection):
+    if connection.is_turned_to_itself:
         return RuledOut("its packets never left the host")
     met = reuse(connection)
     if isinstance(met, str):

@@ -30,7 +30,7 @@ from tcpwhy.causes._by_state import all_but, told
 from tcpwhy.causes._loss_pattern import Pattern, excluded, last_ack_may_be_lost, lost_by_size, pattern_of, rates_told, signs
 from tcpwhy.causes._lost import WAITED_NS, Wait, waited_in_vain, waits
 from tcpwhy.causes._stops import end_of
-from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
+from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit, times
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import Kind
 from tcpwhy.connections.losses import Crossing, crossings
@@ -95,9 +95,9 @@ def _lost(connection: Connection, wait: Wait) -> Verdict:
     pattern = pattern_of(connection, wait)
     near, far = crossing.between
     what = "the answers to it were" if crossing.side != stall.side else "it was"
-    times = f"{len(wait.lost)} times" if len(wait.lost) > 1 else "once"
+    lost = times(len(wait.lost))
     explanation = (
-        f"Data of the {stall.side} waited {stall.length_ns / 1e9:.1f} s. It was sent {len(wait.attempts)} times, and {times} {what} seen "
+        f"Data of the {stall.side} waited {stall.length_ns / 1e9:.1f} s. It was sent {len(wait.attempts)} times, and {lost} {what} seen "
         f"at {near} and not at {far}, whose capture ran and is complete. {rates_told(connection, crossing)} {pattern.value}"
     )
     exhibits = _exhibits(connection, crossing, wait)

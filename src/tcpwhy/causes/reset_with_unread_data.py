@@ -39,14 +39,13 @@ from tcpwhy.causes._resets import (
     closed_before,
     home_of,
     is_socket_reset,
-    never_left_the_host,
     sent_at_home,
     stuck_before,
     unsent,
 )
 from tcpwhy.causes._reuse import begins_a_request, is_unfinished, reuse
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
-from tcpwhy.connections.answers import FAREWELL_BYTES
+from tcpwhy.connections.answers import FAREWELL_BYTES, WAITED_NS
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.failure import Kind
 from tcpwhy.connections.kinds import SECOND_NS
@@ -61,16 +60,13 @@ OTHERS = (
 )  # fmt: skip
 """What an end that closes on purpose, with TCP in order before, leaves no room for."""
 
-PATIENT_NS = SECOND_NS
-"""Who closes after such a silence has not changed its mind: it gave up waiting, and what it waited for decides."""
-
 
 def examine(connection: Connection) -> Verdict:
     """Looks for the abort of a live socket, or for bytes that went on coming after their receiver had closed."""
     failure = connection.failure
     if failure is None or failure.kind is not Kind.RESET or not connection.resets:
         return RuledOut("no RST ended an established connection")
-    if never_left_the_host(connection):
+    if connection.is_turned_to_itself:
         return RuledOut("its packets never left the host")
     reset = connection.resets[0]
     met = reuse(connection)
@@ -151,7 +147,7 @@ def _went_on(connection: Connection, reset: Segment) -> Verdict:
     if who == "client" and not has_taken_some(connection, fin):
         return RuledOut("the client had closed before the answer began", shown)
     waited = waited_ns(connection, fin)
-    if who == "client" and waited >= PATIENT_NS:
+    if who == "client" and waited >= WAITED_NS:  # it gave up, and what it waited for decides
         ask = (capture_at(connection, "server", "whether the rest was sent, and when"), log_of(_host(connection, reset), "why it closed"))
         return Open(f"the client closed after it had waited {waited / SECOND_NS:.1f} s for the rest of the answer", ask, shown)
     late = [

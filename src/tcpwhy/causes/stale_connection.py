@@ -29,7 +29,7 @@ from tcpwhy.causes._asking import capture_at, state_of
 from tcpwhy.causes._lasting import hindrance
 from tcpwhy.causes._leftover import Leftover, is_behind, is_lasting, is_same_client, leftover, old_client
 from tcpwhy.causes._refused import attempted, proof, since_text
-from tcpwhy.causes._verdict import Found, Open, RuledOut, Verdict, exhibit
+from tcpwhy.causes._verdict import Found, Open, RuledOut, Verdict, exhibit, times
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import Kind
 from tcpwhy.connections.packet import ACK
@@ -115,7 +115,7 @@ def _found(connection: Connection, left: Leftover) -> Verdict:
         where=stuck.where,
         explanation=(
             f"{connection.server} holds {held} an older connection {whose}{since_text(connection, left)}. It answered the SYN of "
-            f"{connection.client} {_times(count)} with a bare ACK of that connection's numbers and never with SYN-ACK. {stuck.text}"
+            f"{connection.client} {times(count)} with a bare ACK of that connection's numbers and never with SYN-ACK. {stuck.text}"
         ),
         at_ns=connection.syns[0].aligned_ns,
         excludes={
@@ -160,7 +160,3 @@ def _remedies(connection: Connection, state: str | None) -> tuple[str, ...]:
             "there set SO_KEEPALIVE, and lower net.ipv4.tcp_keepalive_time, so that dead clients are noticed"
         ),
     )
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"

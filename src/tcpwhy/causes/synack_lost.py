@@ -32,9 +32,10 @@ from tcpwhy.causes._by_state import end_told, found_at, packet_exhibits, state_e
 from tcpwhy.causes._old_attempt import about_the_reset, epilogue
 from tcpwhy.causes._remedies import past_the_end, without_rule
 from tcpwhy.causes._stops import Stop, end_of
-from tcpwhy.causes._unheard import CROSSING_NS, beyond_the_captures, excluded, times, without_syn_ack
-from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
+from tcpwhy.causes._unheard import beyond_the_captures, excluded, without_syn_ack
+from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit, times
 from tcpwhy.connections.connection import Connection, Segment
+from tcpwhy.connections.handshake import CROSSING_NS
 from tcpwhy.connections.packet import ACK
 from tcpwhy.connections.path import fate
 

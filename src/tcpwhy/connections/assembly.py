@@ -174,8 +174,9 @@ class Assembly:
             own = flows[packet.flow]
             places.append(len(own.packets))
             own.packets.append((packet, None if copy_of is None else places[copy_of]))
-            # The core tells how many it left out of all these flows: of each long one, what lies between its first and last packets.
-            own.left_out = max(0, own.frames - 2 * (limit // 2)) if left_out else 0
+        # The core tells how many it left out of all these flows: of each long one, what lies between its first and last packets.
+        for flow in flows if left_out else ():
+            flow.left_out = max(0, flow.frames - 2 * (limit // 2))
 
     def _align(self, members: Mapping[int, list[FlowPackets]]) -> None:
         """Adds what the fetched packets say of the clocks, and reads a few healthy connections where handshakes say nothing."""

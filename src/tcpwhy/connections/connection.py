@@ -316,6 +316,12 @@ class Connection:
         return None
 
     @property
+    def is_turned_to_itself(self) -> bool:
+        """Packets of it are seen to go to a loopback address, although the program asked another one: they never leave the host."""
+        servers = [server for view in self.views.values() for _, server in view.translated]
+        return any(server.ip.startswith("127.") or server.ip == "::1" for server in servers)
+
+    @property
     def failed_repeating(self) -> bool:
         """Data was sent again and again while it failed, or was held up: what an end sent, or the answers to it, did not arrive."""
         if self.failure is None:

@@ -14,6 +14,9 @@ UNANSWERED_AGAIN_NS = SECOND_NS
 FIRST_SYN_TIMEOUT_NS = SECOND_NS
 """A SYN is first repeated after one second (RFC 6298 section 2.1; Linux TCP_TIMEOUT_INIT)."""
 
+CROSSING_NS = FIRST_SYN_TIMEOUT_NS // 5
+"""A SYN repeated so soon after a SYN-ACK may have crossed it; Linux repeats after a second."""
+
 LONGEST_TRACE = 30
 """Hops up to which a traceroute with SYNs goes; a host's own packets set out with 64 or more."""
 
@@ -96,8 +99,8 @@ def _reset_by_client(connection: Connection, reset: Segment) -> Failure | None:
     repeated = len(connection.syns) > 1 or len(connection.syn_acks) > 1 or bool(connection.later) or bool(connection.earlier)
     late = [answer for answer in connection.syn_acks if len(connection.syns) > 1 and answer.seen_at(connection.places[0])]
     waited = bool(late) and late[0].aligned_ns - connection.syns[0].aligned_ns > FIRST_SYN_TIMEOUT_NS // 2
-    unheard = _tried_again_unheard(connection, reset)
-    if unheard is not None and not bare and not waited:
+    unheard = None if bare or waited else _tried_again_unheard(connection, reset)
+    if unheard is not None:
         return unheard
     if not (bare or waited or (repeated and not _arrived(connection, connection.syn_acks))):
         return None
@@ -130,7 +133,7 @@ def _tried_again_unheard(connection: Connection, reset: Segment) -> Failure | No
     syns, answers = connection.syns, [one for one in connection.syn_acks if one.aligned_ns <= reset.aligned_ns]
     if not answers or connection.is_client_host(connection.places[0]):
         return None
-    again = next((syn for syn in syns[1:] if syn.aligned_ns - answers[0].aligned_ns > FIRST_SYN_TIMEOUT_NS // 5), None)
+    again = next((syn for syn in syns[1:] if syn.aligned_ns - answers[0].aligned_ns > CROSSING_NS), None)
     if again is None or reset.aligned_ns - syns[0].aligned_ns <= FIRST_SYN_TIMEOUT_NS:
         return None
     symptom = "the client repeated its SYN although it was answered, and had given up when a SYN-ACK arrived: it answered that with RST"

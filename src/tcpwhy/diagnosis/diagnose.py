@@ -24,7 +24,7 @@ from tcpwhy.diagnosis.logs import MOST_LINES, Align, Tied, is_unexplained, log_e
 from tcpwhy.diagnosis.narrowing import is_seen
 from tcpwhy.diagnosis.places import report_places
 from tcpwhy.diagnosis.predicting import foretell
-from tcpwhy.diagnosis.reported import is_turned_to_itself, mark, tie_reports, unexpected_answers
+from tcpwhy.diagnosis.reported import mark, tie_reports, unexpected_answers
 from tcpwhy.diagnosis.scope import Narrowed, Scope, can_have_failed, scope_of
 from tcpwhy.diagnosis.telling import in_order, tell, unexplained
 from tcpwhy.evidence import EvidenceError
@@ -179,7 +179,7 @@ def tell_logs(case: Case, assembly: Assembly, built: Sequence[Connection]) -> li
 def _failed_by_itself(one: Judged) -> bool:
     """An answer that nobody expected is no failure of the network unless a stranger gave it: where packets show that one may have, too."""
     failure = one.connection.failure
-    return failure is not None and (failure.kind is not Kind.REPORTED or is_turned_to_itself(one.connection))
+    return failure is not None and (failure.kind is not Kind.REPORTED or one.connection.is_turned_to_itself)
 
 
 def suspected_causes(assembly: Assembly, causes: Sequence[CauseFile], numbers: Sequence[int]) -> dict[int, frozenset[str]]:

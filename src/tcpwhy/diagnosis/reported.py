@@ -1,12 +1,11 @@
 """Log lines about answers that nobody expected go in; the connections that TCP delivered well and that failed all the same come out.
 
-An HTTP error is no failure of the network, except where the answer comes from a program that was never asked: only connections that a
-host turns to itself are looked at, and only those of which that is found are kept.
+An HTTP error is no failure of the network, except where the answer comes from a program that was never asked: only connections of
+which that is found are kept, or that are seen to be turned by their own host to itself, where it may be so.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 
@@ -74,12 +73,6 @@ def tie_reports(connections: Iterable[Connection], events: Iterable[LogEvent]) -
         for one in reported.get(Endpoint.parse(event.remote), ())
         if _exchange(one, event) is not None
     ]
-
-
-def is_turned_to_itself(connection: Connection) -> bool:
-    """True where a host's own packets are seen to go to its own loopback, although the program asked another address."""
-    translated = (server for view in connection.views.values() for _, server in view.translated)
-    return any(ipaddress.ip_address(server.ip).is_loopback for server in translated)
 
 
 def _exchange(connection: Connection, event: LogEvent) -> tuple[Segment, Segment] | None:
