@@ -30,6 +30,4 @@ def test_a_capture_of_tcp_alone_does_not_rule_out_a_second_claimant(all_lab_case
     assert wrong(case, report) == []
     sure = {finding.cause for finding in report.findings if finding.confidence != "possible"}
     # Backends behind links of their own are two networks by their hardware addresses; hosts of one network may both claim the address.
-    # Without ARP's packets, which come to the end, a backend's capture may end with the last packet of TCP that it got, before the stray
-    # came to another one: whether it lived on is not known then, and the move stays possible only.
     assert sure <= ({"mid-connection-rehash"} if name.startswith("gateway") else set())

@@ -44,6 +44,10 @@ REFERENCES = ("RFC 9293 section 3.10.7.1", "RFC 2992", "Linux net/ipv4/tcp_ipv4.
 TOGETHER_NS = 2_000_000_000
 """Connections that moved within this time moved at once."""
 
+ALIVE_NS = 1_000_000_000
+"""A backend heard so shortly before has not been replaced because it died: an address is taken over seconds later (RFC 9568: three
+advertisement intervals of a second; RFC 4271: 90 s)."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Move:
@@ -131,7 +135,8 @@ def _doubt(connection: Connection, move: _Move) -> str | None:
             return f"the clock of {place} could not be aligned with the others, so that the order of events is unknown"
     if not any(topology.was_running(move.stranger, segment.aligned_ns) for segment in move.history if segment.sender == "client"):
         return f"the capture of {move.stranger} did not run while the connection was elsewhere"
-    if not any(topology.was_running(move.home, segment.aligned_ns) for segment in move.strays):
+    ran = any(topology.was_running(move.home, segment.aligned_ns) for segment in move.strays)
+    if not ran and not (move.resets and _was_alive(move)):
         return f"the capture of {move.home} did not run when {move.stranger} saw the connection"
     upstream = any(segment.seen_at(move.home) for segment in move.strays)
     if not upstream and not move.resets and move.home in topology.lossy:
@@ -139,6 +144,15 @@ def _doubt(connection: Connection, move: _Move) -> str | None:
     if connection.topology.is_before(move.stranger, move.home) or (not upstream and topology.is_before(move.home, move.stranger)):
         return f"{move.home} and {move.stranger} lie on one way, so that the packets may have passed both"
     return None
+
+
+def _was_alive(move: _Move) -> bool:
+    """True where the first backend spoke just before the move: its capture ends there as nothing is sent to it any more.
+
+    Only where strays are reset, which shows where they ended.
+    """
+    moved_ns = move.strays[0].aligned_ns
+    return any(-ALIVE_NS < one.aligned_ns - moved_ns for one in move.history if one.sender == "server")
 
 
 def _where(connection: Connection, move: _Move) -> tuple[str, str]:
@@ -231,7 +245,7 @@ def _excluded(connection: Connection, move: _Move) -> dict[str, str]:
         "idle-timeout": f"{sent}: no device between forgot the connection",
         "keepalive-race": f"the request reached {move.stranger}, not the backend that has the connection",
         "reset-with-unread-data": sent,
-        "peer-vanished": f"{move.home} is alive and has the connection",
+        "peer-vanished": f"{move.home} was alive and had the connection",
         "mtu-blackhole": "the packets arrived, at another host",
         "packet-loss": "the packets arrived, at another host",
         "asymmetric-drop": "the packets arrived, at another host",
