@@ -101,6 +101,36 @@ def test_small_segments_lost_between_two_places_while_larger_ones_pass_are_confi
     assert {one.cause for one in finding.ruled_out} >= {"mtu-blackhole", "peer-vanished", "slow-server", "asymmetric-drop"}
 
 
+def test_a_way_that_became_narrower_after_full_segments_had_passed_has_not_lost_by_chance(tmp_path: Path) -> None:
+    """Five times full segments in vain, then a smaller piece passes, and all that follow it are small."""
+    full, piece = b"x" * FULL, 1_024
+    early = [client(1_010, BODY, full), server(1_011, BODY + FULL)]
+    stuck = BODY + FULL
+    tries = [client(1_012 + later, stuck, full, number=number) for number, later in enumerate((0, *REPEATS))]
+    ahead = [client(1_013 + at / 10, stuck + (1 + at) * FULL, full, number=at) for at in range(4)]
+    pieces = [client(10_000 + at * 10, stuck + at * piece, b"x" * piece, "PA") for at in range(7)]
+    acks = [server(one.at_ms + 1, one.seq + piece) for one in pieces]
+    lost = {one.at_ms for one in (*tries, *ahead)}
+    told = places(tmp_path, [*opened(), *early, *tries, *ahead, *pieces, *acks], lambda one: one.at_ms in lost and one.source == CLIENT)
+    assert {confidence for _, confidence in verdicts(told)} == {"possible"}
+    assert {"mtu-blackhole", "packet-loss"} <= {cause for cause, _ in verdicts(told)}
+
+
+def test_syns_lost_behind_the_captures_may_be_packet_loss_too_where_short_losses_are_proven(tmp_path: Path) -> None:
+    """The last capture is a router's: two SYNs are lost behind it, and later an ACK before it, which is made good at once."""
+    syns = [Tcp(1_000 + at, CLIENT, SERVER, "S", C - 1, ip_id=9 + number, mss=1460) for number, at in enumerate((0, 1_030, 3_110))]
+    opening = [*syns, *(dataclasses.replace(one, at_ms=one.at_ms + 3_110) for one in opened()[1:])]
+    data = [client(4_200, BODY, b"x" * 300, "PA"), server(4_201, BODY + 300), client(4_410, BODY, b"x" * 300, "PA", number=1)]
+    data += [server(4_411, BODY + 300)]
+    near = [one if one.source == CLIENT else dataclasses.replace(one, ttl=62) for one in [*opening, *data] if one.at_ms != 4_201]
+    seen = [*opening, *data, *others()]
+    hop = [dataclasses.replace(one, at_ms=one.at_ms + (0.2 if one.source != SERVER else -0.2), ttl=63) for one in seen]
+    near += [one if one.source != SERVER else dataclasses.replace(one, ttl=62) for one in others()]
+    write_pcap(tmp_path / "client/eth0.pcap", sorted(near, key=lambda one: one.at_ms))
+    write_pcap(tmp_path / "router/eth0.pcap", sorted(hop, key=lambda one: one.at_ms))
+    assert ("packet-loss", "possible") in verdicts(report(tmp_path))
+
+
 def test_what_ends_a_wait_after_the_client_had_given_up_is_no_cause_of_it(tmp_path: Path) -> None:
     """Its close, sent again, brings the ACK that had been lost; the rest of the answer then meets a socket that nobody reads."""
     asked, half, rest = C + len(HEAD), b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nabc", b"z" * 96

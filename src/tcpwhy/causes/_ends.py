@@ -100,7 +100,7 @@ def cause_of(connection: Connection, arrived: Arrival, trace: Trace, rule: Named
         case fate if fate in NOT_FOR_HERE and segment.opens:
             if is_meant_for(connection, arrived, trace):
                 return "vip-missing"
-            if fate is Fate.NOT_FORWARDING and not _is_elsewhere(connection, arrived):
+            if fate is Fate.NOT_FORWARDING and _is_elsewhere(connection, arrived) is not True:
                 return None  # A router that shall forward, or a balancer or real server that lost the address: neither is excluded.
             return "syn-lost" if fate is not Fate.FORWARDED and not connection.icmp else None
         case Fate.INTERFACE_DOWN if segment.opens:
@@ -133,26 +133,29 @@ def is_meant_for(connection: Connection, arrived: Arrival, trace: Trace) -> bool
         return True
     returned = trace.fate is Fate.FORWARDED and trace.end.out_interface in arrived.interfaces
     port, table = inner[0].destination_port, arrived.host.sockets
-    if _is_elsewhere(connection, arrived) or port is None or table is None or not (trace.fate is Fate.NOT_FORWARDING or returned):
+    if (
+        _is_elsewhere(connection, arrived) is not False
+        or port is None
+        or table is None
+        or not (trace.fate is Fate.NOT_FORWARDING or returned)
+    ):
         return False
     return bool(table.listeners_for(target, port))
 
 
-def _is_elsewhere(connection: Connection, arrived: Arrival) -> bool:
-    """True where another host is known to have the address that the packet is for, as one of a network.
+def _is_elsewhere(connection: Connection, arrived: Arrival) -> bool | None:
+    """True where another host is known to have the address that the packet is for, as one of a network; None where not how it has it.
 
     Alone (/32, /128) it stands on real servers, to which a balancer that has it sends: that leaves open what this host is.
     """
     packet = arrived.packets[0].encapsulated or arrived.packets[0]
     target, here = str(packet.destination), arrived.host.name
-    for place, known in connection.topology.addresses.items():
-        if place == here or target not in known:
-            continue
-        host = connection.hosts.get(place)
-        entries = host.addresses.entries if host is not None and host.addresses is not None else ()
-        if all(one.prefix_length < (128 if ":" in target else 32) for one in entries if one.ip == target):
-            return True
-    return False
+    others = [place for place, known in connection.topology.addresses.items() if place != here and target in known]
+    hosts = [connection.hosts.get(place) for place in others]
+    alone = [host.addresses.stands_alone(target) if host is not None and host.addresses is not None else None for host in hosts]
+    if False in alone:
+        return True
+    return None if None in alone else False
 
 
 def real_servers(host: HostTables, address: str) -> list[str]:

@@ -6,7 +6,8 @@ import bisect
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from tcpwhy.causes._asking import capture_at
+from tcpwhy.causes._asking import capture_at, capture_between
+from tcpwhy.causes._loss_pattern import narrowed
 from tcpwhy.causes._lost import End, Wait
 from tcpwhy.causes._sizes import is_large
 from tcpwhy.causes._verdict import Open, exhibit
@@ -50,15 +51,24 @@ class Unfit:
     crossing: Crossing | None
 
 
-def unfit_between(connection: Connection, found: Sequence[Wait]) -> Unfit | None:
-    """Told by two places: each large segment is seen at the first and not at the second, each small one at both."""
+def unfit_between(connection: Connection, found: Sequence[Wait]) -> Unfit | Open | None:
+    """Told by two places: each large segment is seen at the first and not at the second, each small one at both.
+
+    Open where others as large had passed before.
+    """
     for wait in found:
         lost = [one for one in wait.attempts if one.end is End.LOST]
         places = [one.crossing for one in lost if one.crossing is not None]
         crossing = max(places, key=places.count, default=None)
         if crossing is None or len(lost) < 2 or len(wait.attempts) < REPEATS or len(crossing.missing) < REPEATS:
             continue
-        if crossing.doubt is not None or not _is_size_alone(connection, crossing):
+        if crossing.doubt is not None:
+            continue
+        if not _is_size_alone(connection, crossing):
+            if narrowed(connection, wait) and all(is_large(connection, one.segment) for one in lost):
+                shown = tuple(exhibit(one.segment, connection, "repeated, never acknowledged") for one in lost[:2])
+                ask = (capture_between(connection, *crossing.between, "which hop passes small ones only"),)
+                return Open(_narrower(crossing.smallest_lost), ask, shown, crossing.between)
             continue
         missing = [one.segment for one in crossing.missing]
         first_ns = min(one.aligned_ns for one in missing)
@@ -76,6 +86,10 @@ def unfit_between(connection: Connection, found: Sequence[Wait]) -> Unfit | None
             crossing=crossing,
         )
     return None
+
+
+def _narrower(size: int) -> str:
+    return f"segments of {size} bytes passed, and from then on only smaller ones did: another way may have become narrower"
 
 
 def _is_size_alone(connection: Connection, crossing: Crossing) -> bool:
@@ -114,8 +128,7 @@ def sender_alone(connection: Connection, found: Sequence[Wait]) -> Unfit | Open 
             if not since:
                 continue
             shown = tuple(exhibit(one, connection, "repeated, never acknowledged") for one in stuck[:2])
-            because = f"segments of {smallest} bytes passed, and from then on only smaller ones did: another way may have become narrower"
-            return Open(because, (capture_at(connection, other_side(side), "whether only small segments arrive there"),), shown)
+            return Open(_narrower(smallest), (capture_at(connection, other_side(side), "whether only small segments arrive there"),), shown)
         lost = [one for one in connection.segments if one.sender == side and one.length and one.aligned_ns <= stuck[-1].aligned_ns]
         came = {id(one) for one in passed}
         lost = [one for one in lost if id(one) not in came]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import itertools
 
@@ -38,7 +39,8 @@ def pattern_of(connection: Connection, wait: Wait) -> Pattern:
         return Pattern.MIXED
     traffic = connection.traffic
     others = 0 if traffic is None else traffic.others(connection, crossing.far, crossing.side, begin_ns, end_ns)
-    if others and traffic is not None and traffic.rate_of(crossing).share ** len(wait.lost) >= BY_CHANCE:
+    by_chance = traffic is not None and traffic.rate_of(crossing).share ** len(wait.lost) >= BY_CHANCE
+    if others and traffic is not None and by_chance and traffic.is_random(crossing):
         return Pattern.MIXED
     if wait.stall.ended or any(one.aligned_ns >= end_ns and not one.is_reset for one in crossing.passed):
         return Pattern.GAP
@@ -197,7 +199,7 @@ def excluded(connection: Connection, wait: Wait, pattern: Pattern) -> dict[str, 
         found["arp-conflict"] = f"what was lost after {near} went to the same hardware address as what passed"
     if not any(not one.packet.window and not one.is_reset for one in connection.segments):
         found["zero-window"] = "no window was closed"
-    if not lost_by_size(connection, crossing):
+    if not lost_by_size(connection, crossing) and not narrowed(connection, wait):
         found["mtu-blackhole"] = _sizes_told(crossing)
     if failure is None or failure.kind is not Kind.RESET or connection.resets[0].seen_at(_home(connection, connection.resets[0].sender)):
         found["injected-reset"] = "what was lost came before any RST"
@@ -213,6 +215,23 @@ def lost_by_size(connection: Connection, crossing: Crossing) -> bool:
     """True where only the larger packets are lost, and what the link loses else does not explain that."""
     rate = connection.traffic.rate_of(crossing) if connection.traffic is not None else Rate(0, 0)
     return is_by_size(crossing, rate)
+
+
+def narrowed(connection: Connection, wait: Wait) -> bool:
+    """True where since the losses of the wait only smaller packets pass, of this connection, as where the way became narrower then.
+
+    What was sent again in smaller pieces tells that whatever is longer from then on was merged by offload.
+    """
+    crossing = wait.crossing
+    begin_ns, _ = _span(crossing, wait)
+    lost = [one for one in crossing.missing if one.segment.aligned_ns >= begin_ns]
+    passed = [one for one in crossing.passed if one.aligned_ns >= begin_ns and not one.is_reset]
+    begins = {one.segment.seq: one.size for one in lost}
+    fitting = [one.length for one in passed if 0 < one.length < begins.get(one.seq, 0)]
+    largest = max((min([one.length, *fitting[:1]]) for one in passed), default=-1)
+    rate = connection.traffic.rate_of(crossing) if connection.traffic is not None else Rate(0, 0)
+    since = dataclasses.replace(crossing, missing=tuple(lost), passed=tuple(passed), largest_passed=largest)
+    return is_by_size(since, rate)
 
 
 def _home(connection: Connection, side: Side) -> str:

@@ -7,7 +7,7 @@ import dataclasses
 from tcpwhy.causes._by_state import doubts_of
 from tcpwhy.causes._counted import Counted, counted
 from tcpwhy.causes._ignored import Ignored
-from tcpwhy.causes._stops import Stop, stop_at, stops
+from tcpwhy.causes._stops import Stop, stop_at, stops, surely_ends
 from tcpwhy.causes._verdict import Cap, Exhibit
 from tcpwhy.connections.connection import Connection
 from tcpwhy.path.trace import Fate
@@ -168,8 +168,10 @@ def _queue(stop: Stop, seen_at: str | None, count: int) -> Queue:
     )
 
 
-def refuted(queue: Queue, lost: Ignored) -> str | None:
-    """Why the queue cannot have been full, or cannot have done this; None where it can."""
+def refuted(connection: Connection, queue: Queue, lost: Ignored) -> str | None:
+    """Why the queue cannot have been full, or cannot have done this; None where it can, or where it may be another host's."""
+    if not surely_ends(connection, queue.stop):
+        return None
     if queue.counter is not None and queue.counter.contradiction:
         return f"no accept queue of {queue.place} was full: {queue.counter.contradiction}"
     if lost.form == "RST" and queue.abort is not None and queue.abort.number == 0:

@@ -123,6 +123,16 @@ def end_of(connection: Connection) -> Stop | None:
     return found[-1] if found and found[-1].cause is not None and not found[-1].contradiction else None
 
 
+def surely_ends(connection: Connection, stop: Stop) -> bool:
+    """True where nothing shows that the packet goes on from there: then the host's counters tell what became of it.
+
+    A balancer without its tables looks like a host with the address and no listener that does not refuse; others show what is behind it.
+    """
+    view = connection.views.get(stop.place)
+    beyond = connection.topology.beyond(stop.place, view.server.ip, view.server.port) if view is not None else {}
+    return not (stop.fate is Fate.REFUSED and stop.contradiction) and not any(beyond.values())
+
+
 def own_attempt(connection: Connection) -> tuple[str, Trace, NamedRule | None] | None:
     """What the state of the client's own host says of its SYN, where the SYN is in no capture; None without such a state."""
     for place in connection.places:

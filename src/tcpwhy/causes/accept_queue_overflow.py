@@ -59,7 +59,7 @@ def examine(connection: Connection) -> Verdict:
     queue = queue_of(connection, lost)
     if queue is None:
         return _unknown(connection, lost)
-    because = refuted(queue, lost)
+    because = refuted(connection, queue, lost)
     if because is not None:
         return RuledOut(because, () if queue.counter is None else (queue.counter.exhibit,))
     if queue.stop is not None and queue.stop.cause is not None and queue.stop.cause != ID:

@@ -152,7 +152,7 @@ def _was_alive(move: _Move) -> bool:
     Only where strays are reset, which shows where they ended.
     """
     moved_ns = move.strays[0].aligned_ns
-    return any(-ALIVE_NS < one.aligned_ns - moved_ns for one in move.history if one.sender == "server")
+    return any(one.aligned_ns - moved_ns > -ALIVE_NS for one in move.history if one.sender == "server")
 
 
 def _where(connection: Connection, move: _Move) -> tuple[str, str]:

@@ -53,8 +53,10 @@ def examine(connection: Connection) -> Verdict:
         return RuledOut(told(end))
     found = waits(connection)
     unfit = unfit_between(connection, found)
-    if unfit is not None and waited_in_vain(connection, [unfit.wait]):
+    if isinstance(unfit, Unfit) and waited_in_vain(connection, [unfit.wait]):
         return _between(connection, unfit)
+    if isinstance(unfit, Open):
+        return unfit
     alone = sender_alone(connection, found)
     if isinstance(alone, Unfit):
         return _from_sender(connection, alone)

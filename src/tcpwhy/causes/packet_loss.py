@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from tcpwhy.causes._asking import capture_at, capture_between
 from tcpwhy.causes._by_state import all_but, told
-from tcpwhy.causes._loss_pattern import Pattern, excluded, last_ack_may_be_lost, lost_by_size, pattern_of, rates_told, signs
+from tcpwhy.causes._loss_pattern import Pattern, excluded, last_ack_may_be_lost, lost_by_size, narrowed, pattern_of, rates_told, signs
 from tcpwhy.causes._lost import WAITED_NS, Wait, waited_in_vain, waits
 from tcpwhy.causes._stops import end_of
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit, times
@@ -65,7 +65,8 @@ def examine(connection: Connection) -> Verdict:
         return RuledOut("nothing was repeated, and nothing is missing between what was captured")
     if _is_complete(connection) and not any(crossing.missing for crossing in crossings(connection)):
         return RuledOut(f"each of its packets seen at {connection.places[0]} was seen at {connection.places[-1]}, and the other way round")
-    if proven and max(wait.stall.length_ns for wait in proven) < WAITED_NS:
+    tried_again = len(connection.syns) > 1 or len(connection.syn_acks) > 1  # What of that was lost, and where, is not among the waits.
+    if proven and not tried_again and max(wait.stall.length_ns for wait in proven) < WAITED_NS:
         return RuledOut(f"packets were lost, but waiting for these took {proven[0].stall.length_ns / 1e9:.1f} s only")
     return Open(seen, _asks(connection))
 
@@ -103,6 +104,9 @@ def _lost(connection: Connection, wait: Wait) -> Verdict:
     exhibits = _exhibits(connection, crossing, wait)
     if lost_by_size(connection, crossing):
         because = f"of what was sent from {near} to {far} only packets with {crossing.smallest_lost} bytes or more are lost"
+        return Open(because, _asks(connection), exhibits, crossing.between)
+    if pattern is Pattern.GAP and narrowed(connection, wait):
+        because = f"from then on only smaller packets pass from {near} to {far} than those that were lost"
         return Open(because, _asks(connection), exhibits, crossing.between)
     if pattern is Pattern.ONE_DIED:
         return Open(f"{explanation[0].lower()}{explanation[1:]}".rstrip("."), _asks(connection), exhibits, crossing.between)

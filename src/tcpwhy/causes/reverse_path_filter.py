@@ -35,7 +35,7 @@ from tcpwhy.causes._prediction import Prediction
 from tcpwhy.causes._remedies import without_rule
 from tcpwhy.causes._rp_filter import check_exhibits, check_of, explained, fixes, trials
 from tcpwhy.causes._services import delivered
-from tcpwhy.causes._stops import Stop, stops
+from tcpwhy.causes._stops import Stop, stops, surely_ends
 from tcpwhy.causes._verdict import Open, RuledOut, Verdict
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import Kind
@@ -67,12 +67,16 @@ def examine(connection: Connection) -> Verdict:
     )
     verdict = examine_by_state(ID, connection, lambda stop: _found(connection, stop), _fits, ask)
     last = stops(connection)[-1:]
-    if isinstance(verdict, Open) and last and last[0].is_seen and last[0].fate in (Fate.ACCEPTED, Fate.REFUSED):
+    if isinstance(verdict, Open) and last and last[0].is_seen and _is_taken(connection, last[0]):
         sighting = last[0].arrival.sighting
         counter = counted(last[0].host, "TcpExtIPReversePathFilter", sighting.time_ns if sighting is not None else None)
         if counter is not None and counter.contradiction:
             return RuledOut(f"{last[0].place} dropped nothing so: {counter.contradiction}", (counter.exhibit,))
     return verdict
+
+
+def _is_taken(connection: Connection, stop: Stop) -> bool:
+    return stop.fate in (Fate.ACCEPTED, Fate.REFUSED) and surely_ends(connection, stop)
 
 
 def _where(connection: Connection) -> str:

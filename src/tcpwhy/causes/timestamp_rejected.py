@@ -32,7 +32,7 @@ from tcpwhy.causes._counted import Counted, counted
 from tcpwhy.causes._lasting import hindrance
 from tcpwhy.causes._leftover import Leftover, is_behind, is_lasting, is_same_client, leftover, old_client
 from tcpwhy.causes._refused import attempted, proof, since_text
-from tcpwhy.causes._stops import stops
+from tcpwhy.causes._stops import stops, surely_ends
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import Kind
@@ -133,7 +133,7 @@ def _without_answer(connection: Connection) -> Verdict:
     if all(one.missing_at is not None and one.doubt is None for one in fates):
         return RuledOut(f"no SYN reached {fates[0].missing_at}")
     last = stops(connection)[-1:]
-    if not last or last[0].fate not in (Fate.ACCEPTED, Fate.QUEUE_FULL, Fate.UNKNOWN):
+    if not last or last[0].fate not in (Fate.ACCEPTED, Fate.QUEUE_FULL, Fate.UNKNOWN) or not surely_ends(connection, last[0]):
         return _fits(connection)
     stop = last[0]
     sysctls = stop.host.sysctls

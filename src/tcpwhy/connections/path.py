@@ -38,6 +38,9 @@ def fate(connection: Connection, segment: Segment) -> Fate:
     if not behind:
         return Fate(last, None, (last, end))
     topology = connection.topology
+    several = _one_of_several(connection, behind, server.ip) if segment.sender == "client" else None
+    if several is not None:
+        return Fate(last, behind[0], (last, end), several, behind)
     on_way = [place for place in behind if _is_passed(connection, segment, last, place)]
     if on_way:
         return Fate(last, on_way[0], (last, on_way[0]), _doubt(connection, segment, (on_way[0],)), behind)
@@ -89,6 +92,30 @@ def _is_the_only_end(connection: Connection, segment: Segment, last: str, place:
     copies = sighting.copies if sighting is not None else []
     leaves = any(copy.direction == "out" for copy in copies) or len({copy.ttl for copy in copies}) > 1
     return last == connection.places[0] or leaves
+
+
+def _one_of_several(connection: Connection, behind: tuple[str, ...], server_ip: str) -> str | None:
+    """Why the packet may have gone to another host of the same address, which nobody captured; None where nothing speaks for that.
+
+    The connections that reach the captured one all look well: those of real servers that drop everything are not among them.
+    """
+    hosts = connection.hosts
+    reals = {
+        real.ip
+        for host in hosts.values()
+        for service in (host.ipvs.services if host.ipvs is not None else None) or ()
+        if service.ip == server_ip
+        for real in service.real_servers
+    }
+    if reals and reals <= {ip for place in behind for ip in connection.topology.addresses.get(place, frozenset())}:
+        return None
+    for place in set(behind) - set(connection.places):
+        host = hosts.get(place)
+        if host is not None and host.addresses is not None and host.addresses.stands_alone(server_ip):
+            return f"{place} has {server_ip} as one of several real servers has it, alone: the packet may have gone to another one"
+        if (place, server_ip) in connection.topology.tunnelled:
+            return f"what comes to {place} for {server_ip} comes in a tunnel, as to one of several real servers: it may be at another"
+    return None
 
 
 def _sees(connection: Connection, segment: Segment, places: tuple[str, ...]) -> bool:

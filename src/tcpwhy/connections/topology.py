@@ -74,6 +74,8 @@ class Topology:
     """By IPv4 address: hardware addresses that answered ARP for it, anywhere in the case."""
     server_ttls: Mapping[tuple[str, str], frozenset[int]]
     """By vantage point and server address: the TTLs of established connections' packets from it, as seen there."""
+    tunnelled: frozenset[tuple[str, str]]
+    """Vantage points and server addresses whose connections come there inside IPIP or GRE."""
     passages: Mapping[tuple[Side, str, str, str, int], Passage]
     """By sender, place, other place, server address and port as the first place saw them (port 0: any)."""
     group_passages: Mapping[tuple[Side, str, str, int], Passage]
@@ -136,6 +138,13 @@ def server_ttls(db: duckdb.DuckDBPyConnection, names: Sequence[str]) -> dict[tup
         """,
     )
     return {(names[vantage], ip): frozenset(ttls) for vantage, ip, ttls in rows}
+
+
+def tunnelled(db: duckdb.DuckDBPyConnection, names: Sequence[str]) -> frozenset[tuple[str, str]]:
+    """The servers of answered connections whose first packet at a place came inside IPIP or GRE, as a balancer sends it (LVS-TUN)."""
+    kinds = "tunnel BETWEEN 1 AND 4"  # rust/src/decode/packet.rs, Tunnel
+    rows = query(db, f"SELECT DISTINCT vantage, server_ip FROM flow WHERE {kinds} AND server_packets > 0 ORDER BY ALL")
+    return frozenset((names[vantage], ip) for vantage, ip in rows)
 
 
 def learn(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import itertools
 from array import array
 from collections.abc import Iterable, Mapping
 
@@ -13,7 +14,7 @@ from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.kinds import Failure, Kind
 from tcpwhy.connections.link_loss import LinkLoss, Rate, is_by_size, is_proven_lost
 from tcpwhy.connections.losses import Crossing, crossings
-from tcpwhy.connections.packet import SYN, Side
+from tcpwhy.connections.packet import RST, SYN, Side
 from tcpwhy.connections.presence import Presence
 from tcpwhy.connections.silences import Deaths, Survived
 from tcpwhy.tables.flows import query
@@ -23,6 +24,9 @@ MOMENTS = {
     "syn": ("{side}_syn_ns", "{side}_syn_last_ns"),
 }
 """Columns of the flow table that tell moments in which an end's packets passed a place."""
+
+MOST_ASKED = 2_000
+"""Of so many failed connections at most is asked how a link treated them."""
 
 
 class Traffic:
@@ -41,6 +45,7 @@ class Traffic:
         self._db = db
         self._number = {name: number for number, name in enumerate(names)}
         self._offsets_ns = offsets_ns
+        self._random: dict[tuple[Side, str, str], bool] = {}
         self._moments: dict[tuple[str, Side, str], array[int]] = {}
 
     @functools.cached_property
@@ -56,6 +61,22 @@ class Traffic:
         """What the link loses of all connections' packets in the crossing's direction; nothing of nothing where it is not measured."""
         link = self.link_of(crossing)
         return Rate(0, 0) if link is None else link.rates[crossing.side]
+
+    def is_random(self, crossing: Crossing) -> bool:
+        """True where the link's losses in that direction do not pick connections: one lost packets there of which later ones passed.
+
+        What drops all packets of some connections, as a device does that does not know them, loses none by chance, however many.
+        """
+        key = crossing.side, crossing.near, crossing.far
+        if key not in self._random:
+            self._random[key] = any(
+                missing.followed and not missing.segment.flags & (SYN | RST)
+                for connection in itertools.islice(self.failed, MOST_ASKED)
+                for one in crossings(connection)
+                if (one.side, one.near, one.far) == key
+                for missing in one.missing
+            )
+        return self._random[key]
 
     def others(self, connection: Connection, place: str, side: Side, begin_ns: int, end_ns: int, *, what: str = "any") -> int:
         """How often packets that this end of other connections sent are seen at a place between two moments: begins and ends of flows.

@@ -61,6 +61,20 @@ class Addresses:
         """Addresses of one interface and family, in order."""
         return [one for one in self.entries if one.interface == interface and (":" in one.ip) == (version == 6)]
 
+    def stands_alone(self, ip: str) -> bool | None:
+        """True where an address has no network (/32, /128) and stands on lo, or on a host that has others in one.
+
+        So virtual addresses stand on real servers and on hosts that take over from each other: another host may have it too. None where
+        this host does not have it.
+        """
+        own = [one for one in self.entries if one.ip == ip]
+        if not own:
+            return None
+        whole = 128 if ":" in ip else 32
+        others = (ipaddress.ip_interface(f"{one.ip}/{one.prefix_length}") for one in self.entries if (":" in one.ip) == (":" in ip))
+        networks = any(other.network.prefixlen < whole and not other.is_loopback and not other.is_link_local for other in others)
+        return all(one.prefix_length == whole and (networks or one.interface == "lo") for one in own)
+
 
 def read_addresses(state: State) -> frozenset[str] | None:
     """All addresses of all interfaces, loopback's 127.0.0.0/8 and ::1 left out; None where the file was not collected.
