@@ -383,6 +383,16 @@ def test_a_reset_for_a_packet_that_never_came_to_the_server_is_not_its_forger_s_
     assert all(confidence == "possible" for _, confidence in said)
 
 
+def test_a_reset_for_the_first_of_many_packets_that_alone_went_elsewhere_is_left_open(tmp_path: Path) -> None:
+    """The others of a burst came to the server, which goes on; the RST, of a TTL of its own, answers any of them."""
+    burst = [client(600 + at / 1e3, "A", ASKED + at * 1_000, TOLD, b"x" * 1_000) for at in range(6)]
+    stray, forged = burst[0], server(600.2, "R", TOLD, ttl=57)
+    lacking = [server(600.3 + at / 1e3, "A", TOLD, ASKED) for at in range(5)]
+    said = verdicts(both(tmp_path, [*opened(), *burst, forged, *lacking], (stray, forged)))
+    assert ("injected-reset", "possible") in said
+    assert all(confidence == "possible" for _, confidence in said)
+
+
 def test_a_perfect_copy_of_the_socket_s_packets_is_not_told_from_its_own(tmp_path: Path) -> None:
     """Timestamps and IP IDs that go on are the socket's own, by one place: a close with data unread."""
     found = only(told(tmp_path, asked_again(server(1_700, "A", TOLD, NEXT, ip_id=902), server(1_800, "RA", TOLD, NEXT, ip_id=903))))

@@ -21,6 +21,8 @@ AWAY = (
     ("lvs-tun-rp-filter-loose", ("app-01", "app-03", "director/state", "app-02/state")),
     # What drops all packets of some connections has a rate of loss, and loses none by chance.
     ("asymmetric-drop", ("firewall",)),
+    # What moves to another way, and is dropped by a firewall there, has not come to another backend.
+    ("asymmetric-drop-moved", ("server", "*/state")),
 )
 
 

@@ -100,6 +100,7 @@ def unsent(connection: Connection, reset: Segment) -> Unsent | None:
     topology = connection.topology
     before = before_at(connection, first, reset, other_side(reset.sender)) if first in reset.sightings else []
     occasions = [one for one in before if reset.flags & ACK or one.ack == reset.seq] or before
+    recent = [one for one in occasions if reset.aligned_ns - one.aligned_ns <= PROMPT_NS]
     doubt = None
     if not topology.aligned[missing] or not topology.aligned[first]:
         doubt = f"the clocks of {missing} and {first} could not be aligned"
@@ -107,7 +108,7 @@ def unsent(connection: Connection, reset: Segment) -> Unsent | None:
         doubt = f"the capture of {missing} did not run then"
     elif missing in topology.lossy:
         doubt = f"the capture of {missing} is incomplete: {topology.lossy[missing]}"
-    elif any(not one.seen_at(missing) for one in occasions[-3:]):
+    elif any(not one.seen_at(missing) for one in (*occasions[-3:], *recent)):
         doubt = f"what it answers never came to {missing}: whoever took that packet answered it"
     elif is_unprompted(connection, reset, first):
         doubt = "it came after a long silence, without occasion: a device that forgets idle connections ends them so"

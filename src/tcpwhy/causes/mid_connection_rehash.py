@@ -32,7 +32,7 @@ from collections.abc import Sequence
 from tcpwhy.causes._asking import backends_of
 from tcpwhy.causes._claims import came_from, moved_between_claims, sent_to
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
-from tcpwhy.connections.connection import Connection, Segment
+from tcpwhy.connections.connection import INITIAL_TTLS, Connection, Segment
 from tcpwhy.connections.failure import Kind
 from tcpwhy.connections.packet import ACK, RST, SYN
 
@@ -138,12 +138,24 @@ def _doubt(connection: Connection, move: _Move) -> str | None:
     ran = any(topology.was_running(move.home, segment.aligned_ns) for segment in move.strays)
     if not ran and not (move.resets and _was_alive(move)):
         return f"the capture of {move.home} did not run when {move.stranger} saw the connection"
+    if not move.resets and not _has_the_address(connection, move.stranger):
+        return f"nothing shows that {move.stranger} is a host of the address: it may lie on another way to the same host"
     upstream = any(segment.seen_at(move.home) for segment in move.strays)
     if not upstream and not move.resets and move.home in topology.lossy:
         return f"the capture of {move.home} is incomplete: {topology.lossy[move.home]}"
     if connection.topology.is_before(move.stranger, move.home) or (not upstream and topology.is_before(move.home, move.stranger)):
         return f"{move.home} and {move.stranger} lie on one way, so that the packets may have passed both"
     return None
+
+
+def _has_the_address(connection: Connection, place: str) -> bool:
+    """True where a place that answered nothing of this connection is a host of that address: by its own, or by other connections."""
+    ip = connection.views[place].server.ip
+    own = connection.topology.addresses.get(place, frozenset())
+    if own:
+        return ip in own
+    ttls = connection.topology.server_ttls.get((place, ip), frozenset())
+    return bool(ttls) and ttls <= INITIAL_TTLS and (place, ip) not in connection.topology.seen_twice
 
 
 def _was_alive(move: _Move) -> bool:

@@ -74,6 +74,8 @@ class Topology:
     """By IPv4 address: hardware addresses that answered ARP for it, anywhere in the case."""
     server_ttls: Mapping[tuple[str, str], frozenset[int]]
     """By vantage point and server address: the TTLs of established connections' packets from it, as seen there."""
+    seen_twice: frozenset[tuple[str, str]]
+    """Vantage points and server addresses whose packets the capture there holds more than once: a host between the ends, as a rule."""
     tunnelled: frozenset[tuple[str, str]]
     """Vantage points and server addresses whose connections come there inside IPIP or GRE."""
     passages: Mapping[tuple[Side, str, str, str, int], Passage]
@@ -138,6 +140,12 @@ def server_ttls(db: duckdb.DuckDBPyConnection, names: Sequence[str]) -> dict[tup
         """,
     )
     return {(names[vantage], ip): frozenset(ttls) for vantage, ip, ttls in rows}
+
+
+def seen_twice(db: duckdb.DuckDBPyConnection, names: Sequence[str]) -> frozenset[tuple[str, str]]:
+    """Where answered connections' packets are captured as they come in and as they leave, by the servers' addresses."""
+    rows = query(db, "SELECT DISTINCT vantage, server_ip FROM flow WHERE copies > 0 AND server_packets > 0 ORDER BY ALL")
+    return frozenset((names[vantage], ip) for vantage, ip in rows)
 
 
 def tunnelled(db: duckdb.DuckDBPyConnection, names: Sequence[str]) -> frozenset[tuple[str, str]]:
