@@ -21,6 +21,9 @@ AWAY = (
     ("lvs-tun-rp-filter-loose", ("app-01", "app-03", "director/state", "app-02/state")),
     # What drops all packets of some connections has a rate of loss, and loses none by chance.
     ("asymmetric-drop", ("firewall",)),
+    # The server answers by an interface of which nothing was captured; and a router between the captures drops because of the source.
+    ("reverse-path-filter-client", ("client", "server/eth1.pcap")),
+    ("reverse-path-filter-router", ("router-a",)),
     # What moves to another way, and is dropped by a firewall there, has not come to another backend.
     ("asymmetric-drop-moved", ("server", "*/state")),
 )

@@ -7,6 +7,7 @@ import functools
 import ipaddress
 import re
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from tcpwhy.causes._arrivals import Arrival, arrival, own_addresses, tcp_packet, unseen_arrival
@@ -131,6 +132,20 @@ def surely_ends(connection: Connection, stop: Stop) -> bool:
     view = connection.views.get(stop.place)
     beyond = connection.topology.beyond(stop.place, view.server.ip, view.server.port) if view is not None else {}
     return not (stop.fate is Fate.REFUSED and stop.contradiction) and not any(beyond.values())
+
+
+def answered_unseen(connection: Connection, place: str) -> str | None:
+    """The interface by which the host of the last place answers, if that is not the one of which the packet was captured.
+
+    None where the host's captures would show the answer, or where nothing says how it answers. A file is named after its interface, or is
+    not known to hold its packets.
+    """
+    stop = next((one for one in stops(connection) if one.place == place), None)
+    if stop is None or stop.arrival.sighting is None or any(copy.direction for copy in stop.arrival.sighting.copies):
+        return None
+    ways = {one.reverse.end.out_interface for one in stop.walks if one.reverse is not None} - {None, "", *stop.arrival.interfaces}
+    files = connection.topology.windows.get(place, {})
+    return next((way for way in sorted(map(str, ways)) if not any(way in PurePath(file).name for file in files)), None)
 
 
 def own_attempt(connection: Connection) -> tuple[str, Trace, NamedRule | None] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tcpwhy.causes._asking import capture_at, state_of
 from tcpwhy.causes._old_attempt import about_the_reset, epilogue, old_ack, old_reset
+from tcpwhy.causes._stops import answered_unseen
 from tcpwhy.causes._verdict import Found, Open, RuledOut, Verdict, exhibit, times
 from tcpwhy.connections.connection import Connection, Segment
 from tcpwhy.connections.handshake import CROSSING_NS
@@ -72,13 +73,18 @@ def without_syn_ack(connection: Connection) -> Verdict:
     reached = fate(connection, connection.syns[-1])
     if reached.missing_at is not None and reached.doubt is None:
         return RuledOut(f"no SYN reached {reached.missing_at}, so that there was nothing to answer")
-    if connection.is_server_host(connection.places[-1]):
-        return RuledOut(f"the SYN arrived at {connection.places[-1]}, which sent no SYN-ACK")
+    last = connection.places[-1]
+    unseen = answered_unseen(connection, last)
+    if connection.is_server_host(last) and unseen is None:
+        return RuledOut(f"the SYN arrived at {last}, which sent no SYN-ACK")
     refused = next((error for error in connection.icmp if error.is_unreachable and error.packet.source.ip == connection.client.ip), None)
     if refused is not None:
         return RuledOut("an ICMP error answered the SYN: it did not come to a socket that answers")
+    because = "the SYN was never answered as far as was captured; an answer may have been lost"
+    if unseen is not None:
+        because = f"{last} answers by {unseen}, of which no packets were captured there; its answer may have been lost"
     return Open(
-        "the SYN was never answered as far as was captured; an answer may have been lost",
+        because,
         (
             capture_at(connection, "server", "SYN-ACKs there that do not arrive here show that they are lost"),
             state_of(connection.server.ip, "sockets in SYN-RECV, and rules of OUTPUT that drop the answer"),

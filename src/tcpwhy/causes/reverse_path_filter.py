@@ -35,7 +35,7 @@ from tcpwhy.causes._prediction import Prediction
 from tcpwhy.causes._remedies import without_rule
 from tcpwhy.causes._rp_filter import check_exhibits, check_of, explained, fixes, trials
 from tcpwhy.causes._services import delivered
-from tcpwhy.causes._stops import Stop, stops, surely_ends
+from tcpwhy.causes._stops import Stop, answered_unseen, stops, surely_ends
 from tcpwhy.causes._verdict import Open, RuledOut, Verdict
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import Kind
@@ -76,7 +76,10 @@ def examine(connection: Connection) -> Verdict:
 
 
 def _is_taken(connection: Connection, stop: Stop) -> bool:
-    return stop.fate in (Fate.ACCEPTED, Fate.REFUSED) and surely_ends(connection, stop)
+    """True where the packet surely ends at a socket there, and what the host answers would have been captured."""
+    if stop.fate not in (Fate.ACCEPTED, Fate.REFUSED) or not surely_ends(connection, stop):
+        return False
+    return answered_unseen(connection, stop.place) is None
 
 
 def _where(connection: Connection) -> str:

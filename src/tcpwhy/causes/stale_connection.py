@@ -29,6 +29,7 @@ from tcpwhy.causes._asking import capture_at, state_of
 from tcpwhy.causes._lasting import hindrance
 from tcpwhy.causes._leftover import Leftover, is_behind, is_lasting, is_same_client, leftover, old_client
 from tcpwhy.causes._refused import attempted, proof, since_text
+from tcpwhy.causes._stops import answered_unseen
 from tcpwhy.causes._verdict import Found, Open, RuledOut, Verdict, exhibit, times
 from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import Kind
@@ -87,7 +88,8 @@ def _nothing_seen(connection: Connection) -> Verdict:
     if kind is not Kind.UNANSWERED or connection.icmp:
         return RuledOut("no ACK of an older connection's numbers answered the SYN")
     for place in connection.places:
-        if connection.is_server_host(place) and place not in connection.topology.lossy:
+        complete = place not in connection.topology.lossy and answered_unseen(connection, place) is None
+        if connection.is_server_host(place) and complete:
             return RuledOut(f"the SYN arrived at {place}, which sent no ACK of an older connection")
     fates = [fate(connection, syn) for syn in connection.syns]
     if all(one.missing_at is not None and one.doubt is None for one in fates):

@@ -97,6 +97,10 @@ def examine(connection: Connection) -> Verdict:
         )
     behind = " and ".join(farthest.behind)
     statement = f"the SYN was seen at {farthest.last_seen} and not at {behind}, whose capture ran and saw others"
+    # A hop between them may drop it because of its source, unless others with that source come through.
+    traffic = connection.traffic
+    others = traffic.came_through(connection, farthest.last_seen, farthest.missing_at) if traffic is not None else 0
+    by_source = {"reverse-path-filter": f"{others} others from the same address to the same address came through"} if others else {}
     return Found(
         statement=statement,
         exhibits=seen,
@@ -109,7 +113,7 @@ def examine(connection: Connection) -> Verdict:
         at_ns=connection.syns[0].aligned_ns,
         excludes={
             "synack-lost": "no SYN reached the server, so that it had nothing to answer",
-            "reverse-path-filter": f"the SYN did not arrive at {farthest.missing_at}",
+            **by_source,
             "accept-queue-overflow": f"the SYN did not arrive at {farthest.missing_at}",
             "vip-missing": f"the SYN did not arrive at {farthest.missing_at}",
             "arp-conflict": f"the SYN did not arrive at {farthest.missing_at}, and no other host answered it",

@@ -176,6 +176,10 @@ def _between(connection: Connection, syn_acks: list[Segment], last: str, missing
                  if segment.seen_at(last)]  # fmt: skip
     exhibits += [exhibit(again, connection, "the client has no answer: it repeats its SYN") for again in repeats[:1]]
     exhibits += epilogue(connection)
+    excludes = excluded(f"the SYN-ACK left {last} and did not reach {missing}")
+    if connection.traffic is None or not connection.traffic.came_through(connection, last, missing):
+        # A hop between them may drop it because of its source, or because it never saw the SYN, where all from there fare so.
+        excludes = {cause: because for cause, because in excludes.items() if cause not in ("reverse-path-filter", "asymmetric-drop")}
     return Found(
         statement=f"the SYN-ACK was seen at {last} and not at {missing}",
         exhibits=tuple(exhibits),
@@ -186,7 +190,7 @@ def _between(connection: Connection, syn_acks: list[Segment], last: str, missing
             f"{missing} did not: it was lost between them." + about_the_reset(connection)
         ),
         at_ns=syn_acks[0].aligned_ns,
-        excludes=excluded(f"the SYN-ACK left {last} and did not reach {missing}"),
+        excludes=excludes,
         fix=(f"find what drops packets from {connection.server} on the way from {last} to {missing}: packet filters and firewalls first",),
     )
 

@@ -45,6 +45,7 @@ class Traffic:
         self._db = db
         self._number = {name: number for number, name in enumerate(names)}
         self._offsets_ns = offsets_ns
+        self._through: dict[tuple[str, str, str, str], int] = {}
         self._random: dict[tuple[Side, str, str], bool] = {}
         self._moments: dict[tuple[str, Side, str], array[int]] = {}
 
@@ -88,6 +89,19 @@ class Traffic:
         own_ends = (own[0], own[-1]) if own else ()
         count = bisect.bisect_left(moments, end_ns) - bisect.bisect_right(moments, begin_ns)
         return max(0, count - sum(begin_ns < moment < end_ns for moment in own_ends))
+
+    def came_through(self, connection: Connection, near: str, far: str) -> int:
+        """How many answered connections of the same client address to the same server address both places saw."""
+        view = connection.views[near]
+        key = near, far, view.client.ip, view.server.ip
+        if key not in self._through:
+            sql = """
+                SELECT count(DISTINCT mx.connection) FROM flow x JOIN member mx ON mx.id = x.id
+                JOIN member my ON my.connection = mx.connection JOIN flow y ON y.id = my.id AND y.vantage = $2
+                WHERE x.vantage = $1 AND x.client_ip = $3 AND x.server_ip = $4 AND y.server_packets > y.server_resets
+            """
+            self._through[key] = query(self._db, sql, [self._number[near], self._number[far], *key[2:]])[0][0]
+        return self._through[key]
 
     def _moments_of(self, place: str, side: Side, what: str) -> array[int]:
         key = place, side, what
