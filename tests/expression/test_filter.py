@@ -158,13 +158,15 @@ def test_anything_is_a_condition_or_an_expression_error(db: duckdb.DuckDBPyConne
 
 
 @settings(deadline=None)
-@given(st.ip_addresses(), st.integers(0, 128), st.ip_addresses())
+@given(address=st.ip_addresses(), prefix=st.integers(0, 128), other=st.ip_addresses())
 def test_networks_are_those_of_the_ipaddress_module(
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address, prefix: int, other: ipaddress.IPv4Address | ipaddress.IPv6Address
+    db: duckdb.DuckDBPyConnection,
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+    prefix: int,
+    other: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> None:
     net = ipaddress.ip_network(f"{address}/{min(prefix, address.max_prefixlen)}", strict=False)
     condition = parse_filter(f"net {net}")
-    db = duckdb.connect(":memory:")
     sql = f"SELECT {condition.sql} FROM (SELECT ip AS client_ip, ip AS server_ip, ipv6 FROM (SELECT ?::VARCHAR AS ip, ?::BOOLEAN AS ipv6))"
     for candidate in (address, other, net.network_address, net.broadcast_address):
         found = db.execute(sql, [*condition.parameters, str(candidate), candidate.version == 6]).fetchall()[0][0]

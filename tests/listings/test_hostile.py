@@ -80,12 +80,12 @@ def test_a_flood_of_connections_is_streamed(tmp_path: Path) -> None:
     path = tmp_path / "flood.txt"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with path.open("w") as out:
-        for number in range(150_000):
+        for number in range(50_000):
             out.write(
                 f"10:00:{number // 10_000:02}.{number % 10_000:04}00 IP 10.{number >> 16}.{number >> 8 & 255}.{number & 255}.40000 > "
                 f"10.9.0.2.80: Flags [S], seq {number}, win 1, length 0\n"
             )
     made, lines = converted(path.read_bytes(), tmp_path / "made")
-    assert made.packets == 150_000
-    assert lines.line(150_000) == 150_000
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # KiB
+    assert made.packets == 50_000
+    assert lines.line(50_000) == 50_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000  # KiB

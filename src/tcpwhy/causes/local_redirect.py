@@ -35,8 +35,8 @@ from tcpwhy.causes._by_state import all_but, packet_exhibits, told
 from tcpwhy.causes._counted import rule_counted
 from tcpwhy.causes._prediction import Prediction
 from tcpwhy.causes._probes import probes
-from tcpwhy.causes._redirect import Redirect, is_a_proxy, leftovers, redirect_of, removal_of
-from tcpwhy.causes._remedies import failing, sentence, walked_with
+from tcpwhy.causes._redirect import Redirect, is_a_proxy, redirect_of, removal_of
+from tcpwhy.causes._redirect_told import BECOMES, explained, fixes
 from tcpwhy.causes._rules import all_rules
 from tcpwhy.causes._stops import Stop, end_of, own_attempt, stops
 from tcpwhy.causes._stranger import is_a_stranger
@@ -57,12 +57,6 @@ REFERENCES = (
     "iptables-extensions(8) REDIRECT",
     "RFC 9293 section 3.10.7.1",
 )
-
-BECOMES = {
-    Fate.SENT: "the packet leaves for the address that was asked",
-    Fate.FORWARDED: "the packet is forwarded to the address that was asked",
-    Fate.ACCEPTED: "the socket that was asked takes it",
-}
 
 
 def examine(connection: Connection) -> Verdict:
@@ -197,47 +191,10 @@ def _found(connection: Connection, redirect: Redirect, place: str, exhibits: tup
         exhibits=exhibits,
         basis="state",
         where=place,
-        explanation=_explained(redirect, f"{server}"),
+        explanation=explained(redirect, f"{server}"),
         at_ns=connection.segments[0].aligned_ns,
         excludes=all_but(ID, f"the rule {redirect.rule.place} of {place} turns it to {redirect.target} of the host itself"),
         fix=fixes(redirect),
-    )
-
-
-def _explained(redirect: Redirect, server: str) -> str:
-    rule = redirect.rule
-    who = redirect.who_listens()
-    return (
-        f"What is sent to {server} is turned to {redirect.target} in {redirect.form} of {redirect.host.name}, by the rule "
-        f"{rule.described()}; {redirect.whose()}. {who[:1].upper()}{who[1:]}. "
-        + ("The address that was asked never hears of it; " if redirect.form == "OUTPUT" else "")
-        + "connect(), ss and strace show it all the same, for answers are turned back."
-    )
-
-
-def fixes(redirect: Redirect) -> tuple[str, ...]:
-    """The commands that remove exactly the rules that turn it, as walking without them shows."""
-    removal = removal_of(redirect)
-    place = redirect.host.name
-    commands = " && ".join(f"`{command}`" for command in removal.commands)
-    if removal.after is None:
-        first = f"on {place}: {commands}; what becomes of it then, its state does not tell"
-    else:
-        became = BECOMES.get(removal.after.fate, removal.after.fate.value)
-        first = f"on {place}: {commands} — walked again without, {became}"
-    if redirect.is_martian:
-        setting = f"net.ipv4.conf.{redirect.packet.in_interface.replace('.', '/')}.route_localnet=1"
-        walks = walked_with(redirect.host, [redirect.packet], [f"sysctl {setting}"])
-        if walks and failing(walks[0]) is None:
-            opened = f"`sysctl -w {setting}` — walked again with it, {sentence(walks[0])}"
-            if removal.after is None or removal.after.fate not in BECOMES:
-                return (f"on {place}: {opened}", f"or remove the rule, where it is a leftover: {commands}")
-            return (first, f"or, if {redirect.target} is where it should go: {opened}")
-    return (
-        first,
-        *leftovers(redirect),
-        "to make it last: take the rule out of what makes it (an init script, iptables-persistent's rules.v4, /etc/nftables.conf)",
-        *((f"or start the program that should listen on {redirect.target}",) if redirect.listeners == () else ()),
     )
 
 
@@ -306,7 +263,7 @@ def _foretold(redirect: Redirect, server: str, *, is_dead: bool) -> Prediction:
         cause=ID,
         confidence="likely" if rule.packets and is_dead else "possible",
         statement=f"{host.name} turns connections for {server} to its own {redirect.target}, {who}",
-        explanation=_explained(redirect, server) + why + met,
+        explanation=explained(redirect, server) + why + met,
         where=host.name,
         exhibits=redirect.exhibits(),
         next_evidence=(f"a capture on `any` of {host.name} while a program connects to {server}",),

@@ -26,13 +26,13 @@ Not to be taken for.  keepalive-race: there the server closed first. injected-re
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from tcpwhy.causes._asking import backends_of
 from tcpwhy.causes._claims import came_from, moved_between_claims, sent_to
+from tcpwhy.causes._moves import Move, client_data, doubt_of, move_to
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
-from tcpwhy.connections.connection import INITIAL_TTLS, Connection, Segment
+from tcpwhy.connections.connection import Connection
 from tcpwhy.connections.failure import Kind
 from tcpwhy.connections.packet import ACK, RST, SYN
 
@@ -44,22 +44,6 @@ REFERENCES = ("RFC 9293 section 3.10.7.1", "RFC 2992", "Linux net/ipv4/tcp_ipv4.
 TOGETHER_NS = 2_000_000_000
 """Connections that moved within this time moved at once."""
 
-ALIVE_NS = 1_000_000_000
-"""A backend heard so shortly before has not been replaced because it died: an address is taken over seconds later (RFC 9568: three
-advertisement intervals of a second; RFC 4271: 90 s)."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Move:
-    """Where the history is, where the strays are, and what they drew."""
-
-    home: str
-    """The place that has the history: a backend, or where nobody captured that one, the place before it."""
-    stranger: str
-    history: list[Segment]
-    strays: list[Segment]
-    resets: list[Segment]
-
 
 def examine(connection: Connection) -> Verdict:
     """Looks for a second place at the server's end that saw later packets of the connection and knows nothing of it."""
@@ -70,10 +54,10 @@ def examine(connection: Connection) -> Verdict:
     if claimed is not None:
         first, second = sent_to(claimed[1], claimed[0]), sent_to(claimed[2], claimed[0])
         return RuledOut(f"its packets moved from {first} to {second}, which both claim the address by ARP")
-    moves = [move for stranger in connection.places for move in [_move_to(connection, stranger)] if move is not None]
+    moves = [move for stranger in connection.places for move in [move_to(connection, stranger)] if move is not None]
     if not moves:
         return _from_one_place(connection)
-    doubt = next((doubt for move in moves for doubt in [_doubt(connection, move)] if doubt), None)
+    doubt = next((doubt for move in moves for doubt in [doubt_of(connection, move)] if doubt), None)
     if doubt is not None:
         move = moves[0]
         return Open(
@@ -85,89 +69,7 @@ def examine(connection: Connection) -> Verdict:
     return _found(connection, moves)
 
 
-def _client_data(connection: Connection) -> list[Segment]:
-    return [segment for segment in connection.segments if segment.sender == "client" and not segment.is_reset]
-
-
-def _move_to(connection: Connection, stranger: str) -> _Move | None:
-    """The move to `stranger`, if that place saw packets of the connection, answered none but with RST, and others have its history."""
-    if connection.sent(syn=True, seen_at=stranger):
-        return None
-    view = connection.views[stranger]
-    answers = [segment for segment in connection.segments if segment.sender == "server" and segment.seen_at(stranger)]
-    resets = [segment for segment in answers if segment.is_reset and segment.packet.is_stateless_reset]
-    if len(resets) != len(answers):
-        return None
-    hops = view.hops[1]
-    if resets and hops:
-        return None  # The RST only passed by: this is no host of the server's address.
-    strays = [segment for segment in _client_data(connection) if segment.seen_at(stranger)]
-    if not strays:
-        return None
-    homes: list[tuple[int, str, list[Segment]]] = []
-    for home in connection.places:
-        if home == stranger:
-            continue
-        elsewhere = [segment for segment in _client_data(connection) if segment.seen_at(home) and not segment.seen_at(stranger)]
-        answered = [
-            segment
-            for segment in connection.segments
-            if segment.sender == "server" and not segment.is_reset and segment.seen_at(home) and not segment.seen_at(stranger)
-        ]
-        shared = sum(segment.seen_at(home) for segment in strays)
-        if elsewhere and answered:
-            homes.append((shared, home, [*elsewhere, *answered]))
-    if not homes:
-        return None
-    # A backend that saw none of the strays is the home itself; a gateway or router before both saw them too.
-    _, home, history = min(homes, key=lambda entry: (entry[0], -connection.places.index(entry[1])))
-    return _Move(home, stranger, sorted(history, key=lambda segment: segment.aligned_ns), strays, resets)
-
-
-def _doubt(connection: Connection, move: _Move) -> str | None:
-    """Why the two places may have seen the same way at different times, or the move may be an effect of something else."""
-    topology = connection.topology
-    first = move.strays[0]
-    if first.retransmits is not None and first.retransmits.seen_at(move.home) and first.retransmits in move.history:
-        return f"{move.home} had fallen silent before: what went elsewhere repeats what it had received and not acknowledged"
-    for place in (move.home, move.stranger):
-        if not topology.aligned[place]:
-            return f"the clock of {place} could not be aligned with the others, so that the order of events is unknown"
-    if not any(topology.was_running(move.stranger, segment.aligned_ns) for segment in move.history if segment.sender == "client"):
-        return f"the capture of {move.stranger} did not run while the connection was elsewhere"
-    ran = any(topology.was_running(move.home, segment.aligned_ns) for segment in move.strays)
-    if not ran and not (move.resets and _was_alive(move)):
-        return f"the capture of {move.home} did not run when {move.stranger} saw the connection"
-    if not move.resets and not _has_the_address(connection, move.stranger):
-        return f"nothing shows that {move.stranger} is a host of the address: it may lie on another way to the same host"
-    upstream = any(segment.seen_at(move.home) for segment in move.strays)
-    if not upstream and not move.resets and move.home in topology.lossy:
-        return f"the capture of {move.home} is incomplete: {topology.lossy[move.home]}"
-    if connection.topology.is_before(move.stranger, move.home) or (not upstream and topology.is_before(move.home, move.stranger)):
-        return f"{move.home} and {move.stranger} lie on one way, so that the packets may have passed both"
-    return None
-
-
-def _has_the_address(connection: Connection, place: str) -> bool:
-    """True where a place that answered nothing of this connection is a host of that address: by its own, or by other connections."""
-    ip = connection.views[place].server.ip
-    own = connection.topology.addresses.get(place, frozenset())
-    if own:
-        return ip in own
-    ttls = connection.topology.server_ttls.get((place, ip), frozenset())
-    return bool(ttls) and ttls <= INITIAL_TTLS and (place, ip) not in connection.topology.seen_twice
-
-
-def _was_alive(move: _Move) -> bool:
-    """True where the first backend spoke just before the move: its capture ends there as nothing is sent to it any more.
-
-    Only where strays are reset, which shows where they ended.
-    """
-    moved_ns = move.strays[0].aligned_ns
-    return any(one.aligned_ns - moved_ns > -ALIVE_NS for one in move.history if one.sender == "server")
-
-
-def _where(connection: Connection, move: _Move) -> tuple[str, str]:
+def _where(connection: Connection, move: Move) -> tuple[str, str]:
     """From the last place that saw the strays on their way to the home, to the home."""
     before = [place for place in connection.places if place not in (move.home, move.stranger)
               and any(segment.seen_at(place) for segment in move.strays)]  # fmt: skip
@@ -176,7 +78,7 @@ def _where(connection: Connection, move: _Move) -> tuple[str, str]:
     return (before[-1] if before else connection.client.ip), move.home
 
 
-def _exhibits(connection: Connection, move: _Move) -> tuple[Exhibit, ...]:
+def _exhibits(connection: Connection, move: Move) -> tuple[Exhibit, ...]:
     shown: list[Exhibit] = []
     first_stray = move.strays[0]
     before = [segment for segment in move.history if segment.sender == "client" and segment.aligned_ns <= first_stray.aligned_ns]
@@ -203,11 +105,11 @@ def _exhibits(connection: Connection, move: _Move) -> tuple[Exhibit, ...]:
     return tuple(shown)
 
 
-def _how(connection: Connection, moves: Sequence[_Move]) -> str:
+def _how(connection: Connection, moves: Sequence[Move]) -> str:
     """When it moved, whether it moved back, or whether single packets were sprayed."""
     strangers = {move.stranger for move in moves}
     trail: list[str] = []
-    for segment in _client_data(connection):
+    for segment in client_data(connection):
         at = next((place for place in strangers if segment.seen_at(place)), "home")
         if not trail or trail[-1] != at:
             trail.append(at)
@@ -221,7 +123,7 @@ def _how(connection: Connection, moves: Sequence[_Move]) -> str:
     return "From then on its packets went there."
 
 
-def _found(connection: Connection, moves: list[_Move]) -> Found:
+def _found(connection: Connection, moves: list[Move]) -> Found:
     move = moves[0]
     drew = (
         f"{move.stranger} has no such connection and answered RST"
@@ -249,7 +151,7 @@ def _found(connection: Connection, moves: list[_Move]) -> Found:
     )
 
 
-def _excluded(connection: Connection, move: _Move) -> dict[str, str]:
+def _excluded(connection: Connection, move: Move) -> dict[str, str]:
     claims = connection.topology.arp_claims.get(connection.views[move.stranger].server.ip, frozenset())
     sent = f"{move.stranger} itself sent the RST" if move.resets else "the packets are seen to arrive at the wrong host"
     excluded = {
@@ -273,7 +175,7 @@ def _excluded(connection: Connection, move: _Move) -> dict[str, str]:
     return {**excluded, "arp-conflict": arp} if arp else excluded
 
 
-def _why_no_arp_conflict(connection: Connection, move: _Move) -> str:
+def _why_no_arp_conflict(connection: Connection, move: Move) -> str:
     """Why it is no conflict of two hosts on one network, which only ARP or hardware addresses tell; empty where neither was captured."""
     shown = [sighting.packet for one in connection.segments for sighting in one.sightings.values()]
     # A listing without -e shows ARP's answers, and not from which hardware address an announcement came.
