@@ -76,7 +76,7 @@ def page(numbers: Count, versions: Mapping[str, str]) -> str:
 
 def _setting(numbers: Count, versions: Mapping[str, str]) -> list[str]:
     others = ", ".join(f"{name} {version}" for name, version in versions.items())
-    kernels = ", ".join(sorted(numbers.kernels))
+    kernels = ", ".join(sorted({release.partition("-")[0] for release in numbers.kernels}))  # without what a builder added
     machine = f"{os.cpu_count()} processors ({platform.machine()}), {_system()}"
     return [f"Made with tcpwhy {__version__}, {others}; Linux {kernels}; {machine}, Python {platform.python_version()}.\n"]
 
