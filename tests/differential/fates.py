@@ -64,7 +64,9 @@ def risen_rules(configuration: Configuration, state: Path, observation: Observat
 
 def kernel_fates(probe: Probe, observation: Observation, rules: RisenRules | None) -> frozenset[Fate]:
     """All fates that the observation leaves possible; most often one."""
-    if observation.delivered:
+    # Only TCP itself counts this, not a rule that rejects (tcp_ipv4.c tcp_v4_send_reset(), nf_reject_ipv4.c nf_send_reset()): where the tap
+    # behind INPUT missed the packet, it was delivered all the same.
+    if observation.delivered or (probe.protocol == "tcp" and {"IpInDelivers", "TcpOutRsts"} <= observation.counters.keys()):
         return _delivered(probe, observation)
     if any(one.interface != "lo" for one in observation.left):
         # IPVS sends what it balances by LOCAL_OUT (ip_vs_xmit.c), which ip_forward() does not count

@@ -15,6 +15,12 @@ from tests.evidence.captures import pcap, pcapng
 
 NOISE = random.Random(7).randbytes(4000)
 LISTING = "12:00:00.000001 IP 10.0.0.1.5000 > 10.0.0.2.80: Flags [S], seq 1, win 1, length 0\n" * 3
+VERBOSE = (
+    "12:00:00.000001 IP (tos 0x0, ttl 63, id 1, offset 0, flags [DF], proto TCP (6), length 167)\n"
+    "    10.0.0.1.5000 > 10.0.0.2.80: Flags [P.], cksum 0x96b8 (correct), seq 1:116, ack 1, win 63, length 115: HTTP, length: 115\n"
+    "\tGET / HTTP/1.1\n\tHost: checkout.example:80\n\tAccept: */*\n\tX-Request-Id: 671131b26ec18bb5\n\tUser-Agent: a\n\t\n"
+) * 8
+"""tcpdump -v prints the head of a message on lines of its own, which are more than those of the packets."""
 TSHARK = "3841744 220.895866 10.0.0.1 → 10.0.0.2 HTTP 3501 POST /x\n" * 3
 
 
@@ -39,6 +45,8 @@ TSHARK = "3841744 220.895866 10.0.0.1 → 10.0.0.2 HTTP 3501 POST /x\n" * 3
         ("notes.txt", b"hello world\n", "unknown"),
         ("x.txt", LISTING.encode(), "listing"),
         ("x.log", TSHARK.encode(), "listing"),
+        ("x.txt", VERBOSE.encode(), "listing"),
+        ("x.txt", b"\tindented\n\tlines\n" * 20, "unknown"),
         ("tcpwhy.toml", b"", "settings"),
     ],
     ids=lambda value: value if isinstance(value, str) else "data",

@@ -130,7 +130,9 @@ def text_kind(head: bytes, name: str) -> Kind:
     if state_name_of(head) is not None:
         return "table"
     listed = sum(1 for line in map(as_printed, lines) if _LISTED.match(line[:400]) or LISTED.search(line[:400]))
-    if listed * 2 >= len(lines) and (shows_packet(head) or listed * 5 >= len(lines) * 4):
+    # tcpdump -v prints the head of a message below its packet, indented with a tab (its txtproto_print()).
+    own = sum(1 for line in lines if not line.startswith(b"\t"))
+    if listed and listed * 2 >= own and (shows_packet(head) or listed * 5 >= own * 4):
         return "listing"
     if LOG_NAME.search(plain_name(name)):
         return "log"
