@@ -10,7 +10,7 @@ import pytest
 
 from tcpwhy.diagnosis.finding import Report
 from tests.causes.cases import report, verdicts
-from tests.packets import Icmp, Tcp, exchange, write_pcap
+from tests.packets import Icmp, Tcp, exchange, shifted, write_pcap
 
 SERVER, SECOND = "10.0.0.1:80", "10.0.0.2:80"
 REQUEST, ANSWER = b"POST / HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"
@@ -63,6 +63,17 @@ def test_all_connections_and_new_ones_at_once_are_likely_from_one_place(tmp_path
     assert "All 3 connections met the same silence." in found.explanation
     assert any(one.cause == "packet-loss" for one in found.ruled_out)
     assert "TCP_USER_TIMEOUT" in found.fix[1]
+
+
+def test_a_request_that_still_came_to_the_host_as_it_went_does_not_make_it_the_last_that_was_heard(tmp_path: Path) -> None:
+    """Its own capture holds one more request, and ends; where the others were last heard is the place before it, for this one too."""
+    hit = [*cut("10.0.0.7:40001", 100, 1_000), *cut("10.0.0.8:40002", 150, 2_000_000), *cut("10.0.0.9:40004", 190, 5_000_000)]
+    own = [one for one in hit if one.at_ms < GONE_MS + 120]
+    assert sum(one.payload == REQUEST for one in own) == 1
+    (tmp_path / "server").mkdir()
+    write_pcap(tmp_path / "server/eth0.pcap", shifted(sorted(own, key=lambda one: one.at_ms), 0.1, ttl=63))
+    seen = told(tmp_path, [*hit, *life(SECOND)])
+    assert [(one.cause, one.connection_count) for one in seen.findings if one.confidence != "possible"] == [("peer-vanished", 3)]
 
 
 @pytest.mark.parametrize("alone", ["one connection", "nobody else"])

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from tcpwhy.connections.connection import INITIAL_TTLS, SIDES, Connection, IcmpError, Segment
-from tcpwhy.connections.kinds import Kind
+from tcpwhy.connections.kinds import SECOND_NS, Kind
 from tcpwhy.connections.packet import Side, other_side
+
+SAME_MOMENT_NS = SECOND_NS
+"""What was on its way when a host went, and round trips, take no longer: connections that fall silent within it do so at one moment."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +46,9 @@ def fallen_silent(connection: Connection) -> FallenSilent | str:
         return f"the {side} acknowledged all that was sent to it"
     # A bystander on a switch may see what is sent to a port that went down: only a place that ever heard the end lies on its way.
     order = connection.places if side == "server" else tuple(reversed(connection.places))
-    on_way = [place for place in order if any(one.seen_at(place) for one in unanswered)]
+    # What was on its way at that moment may still have come to the end itself, whose answer did not leave any more.
+    asked = [one for one in unanswered if one.aligned_ns > unanswered[0].aligned_ns + SAME_MOMENT_NS] or unanswered
+    on_way = [place for place in order if any(one.seen_at(place) for one in asked)]
     hearing = [place for place in on_way if place in traffic.presence.heard(address_of(connection, side, place))]
     place = (hearing or on_way)[-1]
     address = address_of(connection, side, place)

@@ -32,7 +32,16 @@ from collections.abc import Sequence
 
 from tcpwhy.causes._asking import capture_at, capture_between, log_of
 from tcpwhy.causes._by_state import all_but
-from tcpwhy.causes._last_heard import FallenSilent, address_of, fallen_silent, hops_to, is_own_host, teller, unreachable
+from tcpwhy.causes._last_heard import (
+    SAME_MOMENT_NS,
+    FallenSilent,
+    address_of,
+    fallen_silent,
+    hops_to,
+    is_own_host,
+    teller,
+    unreachable,
+)
 from tcpwhy.causes._verdict import Exhibit, Found, Open, RuledOut, Verdict, exhibit
 from tcpwhy.connections.connection import Connection, IcmpError
 from tcpwhy.connections.kinds import SECOND_NS, SILENT_SPAN_NS
@@ -46,9 +55,6 @@ REFERENCES = (
     "RFC 1812 section 5.2.7.1",
     "Linux net/ipv4/tcp_timer.c tcp_write_timeout()",
 )
-
-SAME_MOMENT_NS = SECOND_NS
-"""What was on its way when a host went, and round trips, take no longer: connections that fall silent within it do so at one moment."""
 
 ASKED_IN_VAIN_NS = SECOND_NS // 2
 """A router says that a host cannot be reached so long, or longer, after it began to ask (net.ipv4.neigh.*.retrans_time_ms 1 s, thrice); a
