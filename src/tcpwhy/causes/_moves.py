@@ -72,9 +72,13 @@ def doubt_of(connection: Connection, move: Move) -> str | None:
     for place in (move.home, move.stranger):
         if not topology.aligned[place]:
             return f"the clock of {place} could not be aligned with the others, so that the order of events is unknown"
-    if not any(topology.was_running(move.stranger, segment.aligned_ns) for segment in move.history if segment.sender == "client"):
-        return f"the capture of {move.stranger} did not run while the connection was elsewhere"
     ran = any(topology.was_running(move.home, segment.aligned_ns) for segment in move.strays)
+    # A backend that nothing came to before has no earlier packet; what its host resets did not come to the other one, which captured on.
+    complete = ran and move.home not in topology.lossy
+    elsewhere = complete and bool(move.resets) and connection.is_server_host(move.home)
+    began = any(topology.was_running(move.stranger, segment.aligned_ns) for segment in move.history if segment.sender == "client")
+    if not began and not elsewhere:
+        return f"the capture of {move.stranger} did not run while the connection was elsewhere"
     if not ran and not (move.resets and _was_alive(move)):
         return f"the capture of {move.home} did not run when {move.stranger} saw the connection"
     if not move.resets and not _has_the_address(connection, move.stranger):
