@@ -133,14 +133,9 @@ def is_meant_for(connection: Connection, arrived: Arrival, trace: Trace) -> bool
         return True
     returned = trace.fate is Fate.FORWARDED and trace.end.out_interface in arrived.interfaces
     port, table = inner[0].destination_port, arrived.host.sockets
-    if (
-        _is_elsewhere(connection, arrived) is not False
-        or port is None
-        or table is None
-        or not (trace.fate is Fate.NOT_FORWARDING or returned)
-    ):
+    if port is None or table is None or not (trace.fate is Fate.NOT_FORWARDING or returned):
         return False
-    return bool(table.listeners_for(target, port))
+    return _is_elsewhere(connection, arrived) is False and bool(table.listeners_for(target, port))
 
 
 def _is_elsewhere(connection: Connection, arrived: Arrival) -> bool | None:

@@ -15,7 +15,7 @@ from tcpwhy.connections.kinds import SLOW_NS
 from tcpwhy.connections.link_loss import LinkLoss, measure_links
 from tcpwhy.connections.packet import Endpoint, Side, packets_from_rows
 from tcpwhy.connections.segments import match_segments
-from tcpwhy.connections.topology import Passages, Topology, learn, learn_passages, seen_twice, server_ttls, tunnelled
+from tcpwhy.connections.topology import Passages, Topology, learn, learn_passages, passed_through, server_ttls
 from tcpwhy.connections.triage import want
 from tcpwhy.connections.views import FlowPackets, relate, view_of
 from tcpwhy.evidence import EvidenceError
@@ -66,8 +66,7 @@ class Assembly:
         self._learned = learn(db, self.names)
         self._basis = dict(query(db, "SELECT x, min(basis) FROM pair GROUP BY x"))
         self._server_ttls = server_ttls(db, self.names)
-        self._seen_twice = seen_twice(db, self.names)
-        self._tunnelled = tunnelled(db, self.names)
+        self._seen_twice, self._tunnelled = passed_through(db, self.names)
         self._sees_syns: dict[str, frozenset[Side]] = {
             self.names[vantage]: frozenset(side for side, count in zip(SIDES, counts, strict=True) if count)
             for vantage, *counts in query(db, "SELECT vantage, sum(client_syns), sum(server_syn_acks) FROM flow GROUP BY 1")

@@ -109,7 +109,9 @@ def _one_of_several(connection: Connection, behind: tuple[str, ...], server_ip: 
     }
     if reals and reals <= {ip for place in behind for ip in connection.topology.addresses.get(place, frozenset())}:
         return None
-    for place in set(behind) - set(connection.places):
+    for place in behind:
+        if place in connection.places:
+            continue
         host = hosts.get(place)
         if host is not None and host.addresses is not None and host.addresses.stands_alone(server_ip):
             return f"{place} has {server_ip} as one of several real servers has it, alone: the packet may have gone to another one"

@@ -142,17 +142,17 @@ def server_ttls(db: duckdb.DuckDBPyConnection, names: Sequence[str]) -> dict[tup
     return {(names[vantage], ip): frozenset(ttls) for vantage, ip, ttls in rows}
 
 
-def seen_twice(db: duckdb.DuckDBPyConnection, names: Sequence[str]) -> frozenset[tuple[str, str]]:
-    """Where answered connections' packets are captured as they come in and as they leave, by the servers' addresses."""
-    rows = query(db, "SELECT DISTINCT vantage, server_ip FROM flow WHERE copies > 0 AND server_packets > 0 ORDER BY ALL")
-    return frozenset((names[vantage], ip) for vantage, ip in rows)
-
-
-def tunnelled(db: duckdb.DuckDBPyConnection, names: Sequence[str]) -> frozenset[tuple[str, str]]:
-    """The servers of answered connections whose first packet at a place came inside IPIP or GRE, as a balancer sends it (LVS-TUN)."""
-    kinds = "tunnel BETWEEN 1 AND 4"  # rust/src/decode/packet.rs, Tunnel
-    rows = query(db, f"SELECT DISTINCT vantage, server_ip FROM flow WHERE {kinds} AND server_packets > 0 ORDER BY ALL")
-    return frozenset((names[vantage], ip) for vantage, ip in rows)
+def passed_through(db: duckdb.DuckDBPyConnection, names: Sequence[str]) -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]:
+    """`Topology.seen_twice` and `tunnelled`, of answered connections: captured as they come in and leave, and carried by IPIP or GRE."""
+    rows = query(
+        db,
+        """
+        SELECT vantage, server_ip, bool_or(copies > 0), bool_or(tunnel BETWEEN 1 AND 4) -- rust/src/decode/packet.rs, Tunnel
+        FROM flow WHERE server_packets > 0 AND (copies > 0 OR tunnel BETWEEN 1 AND 4) GROUP BY ALL ORDER BY ALL
+        """,
+    )
+    twice = frozenset((names[vantage], ip) for vantage, ip, copied, _ in rows if copied)
+    return twice, frozenset((names[vantage], ip) for vantage, ip, _, carried in rows if carried)
 
 
 def learn(
