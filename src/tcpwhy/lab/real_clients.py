@@ -81,8 +81,9 @@ class _Known:
         self.captured = [one for one in asked if one[2] >= recorded_ns]
         speaking = [talk for talk in talks if any(asked in talk.requests for asked in self.captured)] or talks
         self.own = {talk.client for talk in speaking}
-        self.is_behind_nat = {talk.host for talk in talks} <= set(_names(view, "inside"))
-        self.seen = {_translated(view, one) for one in self.own} if self.is_behind_nat else self.own
+        inside = set(_names(view, "inside"))
+        self.is_behind_nat = {talk.host for talk in talks} <= inside
+        self.seen = {_translated(view, talk.client) if talk.host in inside else talk.client for talk in speaking}
         starts = any(packet.kind == "S" for packet in packets)
         view.require(starts != self.is_old, f"{client} was opened {'before' if self.is_old else 'in'} the captures; its SYN says otherwise")
 
@@ -96,13 +97,16 @@ class _Known:
         hidden = header_only and self.is_behind_nat and kept(self.view, NAT)
         real = next(iter(resolved)) if len(resolved) == 1 and evidence and not hidden else None
         told = evidence or kept(self.view, BALANCER) or kept(self.view, NAT)  # requests of both sides could be compared
-        right = self.own | self.seen | {_address(one) for one in self.own | self.seen}
+        # several clients behind one NAT node have one address for the balancer, and its headers name no other
+        common = {_address(one) for one in self.seen}
+        several = common if len(common) == 1 and header_only else set()
+        right = self.own | self.seen | {_address(one) for one in self.own | self.seen} if len(self.own) == 1 else several
         teams = sorted({headers[HEADER] for _, headers, _ in self.captured if HEADER in headers})
         return RealClient(
             client=self.client,
             server=self.server,
             real_client=real,
-            also_right=sorted(right - {real}) if len(self.own) == 1 and told else [],
+            also_right=sorted(right - {real}) if told else [],
             headers={HEADER: ", ".join(teams)} if teams else {},
             open_before_capture=self.is_old,
             requests=len(self.captured),
