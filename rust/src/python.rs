@@ -167,16 +167,17 @@ fn run<T: Send>(
 /// Reads what the captures of one vantage point say of the real clients into `folder`: claim.parquet, request.parquet and header.parquet,
 /// by the flow numbers of the index. The summary is a dict: see `tcpwhy.tables.revealed`.
 #[pyfunction]
-#[pyo3(signature = (paths, folder, header_names, progress=None))]
+#[pyo3(signature = (paths, folder, header_names, progress=None, threads=1))]
 pub fn reveal<'py>(
     py: Python<'py>,
     paths: Vec<PathBuf>,
     folder: PathBuf,
     header_names: Vec<String>,
     progress: Option<Py<PyAny>>,
+    threads: usize,
 ) -> PyResult<Bound<'py, PyDict>> {
     let revealed = run(py, progress, |progress| {
-        pass::reveal(&paths, &folder, &header_names, progress)
+        pass::reveal(&paths, &folder, &header_names, threads, progress)
     })?;
     let out = PyDict::new(py);
     out.set_item("flows", revealed.flows)?;
@@ -188,14 +189,15 @@ pub fn reveal<'py>(
 /// Scans the captures of one vantage point into `folder`. `progress`, if any, is called with the bytes read so far. The summary is a
 /// dict: see `tcpwhy.tables.index`.
 #[pyfunction]
-#[pyo3(signature = (paths, folder, progress=None))]
+#[pyo3(signature = (paths, folder, progress=None, threads=1))]
 pub fn scan<'py>(
     py: Python<'py>,
     paths: Vec<PathBuf>,
     folder: PathBuf,
     progress: Option<Py<PyAny>>,
+    threads: usize,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let summary = run(py, progress, |progress| scanning::scan(&paths, &folder, progress))?;
+    let summary = run(py, progress, |progress| scanning::scan(&paths, &folder, threads, progress))?;
     let out = PyDict::new(py);
     out.set_item("flows", summary.flows)?;
     out.set_item("live_max", summary.live_max)?;

@@ -114,8 +114,15 @@ fn down(flags: u8, seq: u32, ack: u32, ip_id: u16, payload: &[u8]) -> Segment<'_
     }
 }
 
+/// Scans on two threads and on one, which must give the same to the byte.
 fn index(paths: &[PathBuf], folder: &Path) -> (Summary, RecordBatch) {
-    let summary = scan(paths, folder, &mut |_| ControlFlow::Continue(())).unwrap();
+    let mut go_on = |_| ControlFlow::Continue(());
+    let beside = scan(paths, folder, 2, &mut go_on).unwrap();
+    let tables = || ["flows.parquet", "frames.idx"].map(|name| std::fs::read(folder.join(name)).unwrap());
+    let made = tables();
+    let summary = scan(paths, folder, 1, &mut go_on).unwrap();
+    assert!(made == tables(), "two threads found something else than one");
+    assert_eq!(format!("{beside:?}"), format!("{summary:?}"));
     let file = File::open(folder.join("flows.parquet")).unwrap();
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
     let schema = builder.schema().clone();
@@ -328,8 +335,10 @@ fn a_stopped_scan_says_so_and_a_changed_index_is_refused() {
         .collect();
     capture(&path, &packets);
     let paths = [path];
-    let error = scan(&paths, &folder.0, &mut |_| ControlFlow::Break(())).unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::Interrupted);
+    for threads in [1, 2] {
+        let error = scan(&paths, &folder.0, threads, &mut |_| ControlFlow::Break(())).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::Interrupted);
+    }
     index(&paths, &folder.0);
     let idx = folder.0.join("frames.idx");
     let mut bytes = std::fs::read(&idx).unwrap();

@@ -17,7 +17,7 @@ mod tests_formats;
 pub use decompress::Compression;
 pub use pcap::PcapLayout;
 pub use random::RandomReader;
-use record::{Direction, Interface, Loss, Record};
+use record::{Direction, Interface, Loss, Record, Step};
 use serde::{Deserialize, Serialize};
 use source::Source;
 use std::fmt;
@@ -235,6 +235,13 @@ impl Reader {
     #[inline]
     #[expect(clippy::should_implement_trait, reason = "an Iterator cannot lend its buffer")]
     pub fn next(&mut self) -> Option<Record<'_>> {
+        let step = self.step()?;
+        Some(step.record(self.source.buffer()))
+    }
+
+    /// The same by its place in `Reader::buffer`, which is valid until the next call, or until `handed_over` gives that buffer away.
+    #[inline]
+    pub fn step(&mut self) -> Option<Step> {
         self.source.consume(self.pending);
         self.pending = 0;
         let found = match &mut self.container {
@@ -243,20 +250,37 @@ impl Reader {
         }?;
         self.frame += 1;
         self.pending = found.record_length;
-        Some(Record {
+        Some(Step {
             frame: self.frame,
             offset: found.offset,
             time_ns: found.time_ns,
             interface: found.interface,
             link_type: found.link_type,
             direction: found.direction,
-            data: self
-                .source
-                .ahead()
-                .get(found.start..found.start + found.length)
-                .unwrap_or_default(),
+            start: self.source.place() + found.start,
+            length: found.length,
             original_length: found.original_length,
         })
+    }
+
+    /// The bytes in which the last step lies.
+    pub fn buffer(&self) -> &[u8] {
+        self.source.buffer()
+    }
+
+    /// From now on a buffer is not written to again once records of it were handed out: `handed_over` gives it.
+    pub fn hand_over(&mut self) {
+        self.source.hand_over();
+    }
+
+    /// The buffer of all steps before the last one, if the last one begins another; to be asked for after each step, and at the end.
+    pub fn handed_over(&mut self) -> Option<Vec<u8>> {
+        self.source.handed_over()
+    }
+
+    /// Takes a buffer back, to be filled anew.
+    pub fn give_back(&mut self, buffer: Vec<u8>) {
+        self.source.give_back(buffer);
     }
 
     /// The interfaces met so far; of a pcap file always one.

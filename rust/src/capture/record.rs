@@ -33,6 +33,38 @@ pub struct Record<'a> {
     pub original_length: u32,
 }
 
+/// One packet record by its place in the reader's buffer.
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    pub frame: u64,
+    pub offset: u64,
+    pub time_ns: i64,
+    /// Where the packet's bytes begin in the buffer.
+    pub start: usize,
+    pub length: usize,
+    pub interface: u32,
+    pub original_length: u32,
+    pub link_type: u16,
+    pub direction: Direction,
+}
+
+impl Step {
+    /// The record, whose bytes lie in `buffer`.
+    #[inline]
+    pub fn record<'a>(&self, buffer: &'a [u8]) -> Record<'a> {
+        Record {
+            frame: self.frame,
+            offset: self.offset,
+            time_ns: self.time_ns,
+            interface: self.interface,
+            link_type: self.link_type,
+            direction: self.direction,
+            data: buffer.get(self.start..self.start + self.length).unwrap_or_default(),
+            original_length: self.original_length,
+        }
+    }
+}
+
 /// What the file says of one interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {

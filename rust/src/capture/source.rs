@@ -51,6 +51,15 @@ pub struct Source {
     read_size: usize,
     /// Bytes read of the underlying file.
     count: Arc<AtomicU64>,
+    /// Where buffers are handed over.
+    handing: Option<Handing>,
+}
+
+/// Buffers that are not written to again as long as others read in them.
+#[derive(Default)]
+struct Handing {
+    full: Option<Vec<u8>>,
+    empty: Vec<Vec<u8>>,
 }
 
 impl Source {
@@ -105,7 +114,38 @@ impl Source {
             failure: None,
             read_size: READ_SIZE,
             count,
+            handing: None,
         }
+    }
+
+    /// From now on what was consumed of a buffer stays as it is: a new one takes its place, and `handed_over` gives the old one.
+    pub fn hand_over(&mut self) {
+        self.handing.get_or_insert_default();
+    }
+
+    /// The buffer that lay here before, once.
+    #[inline]
+    pub fn handed_over(&mut self) -> Option<Vec<u8>> {
+        self.handing.as_mut()?.full.take()
+    }
+
+    /// Takes a buffer that nobody reads in any more.
+    pub fn give_back(&mut self, buffer: Vec<u8>) {
+        if let Some(handing) = &mut self.handing {
+            handing.empty.push(buffer);
+        }
+    }
+
+    /// The whole buffer; `place` is where what lies ahead begins in it.
+    #[inline]
+    pub fn buffer(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Where in `buffer` what lies ahead begins.
+    #[inline]
+    pub fn place(&self) -> usize {
+        self.start
     }
 
     pub fn compression(&self) -> Compression {
@@ -192,13 +232,38 @@ impl Source {
     fn make_room(&mut self) {
         let length = self.end - self.start;
         if self.start > 0 && (length <= MOVE_MAX || self.end == self.buffer.len()) {
-            self.buffer.copy_within(self.start..self.end, 0);
+            if self.handing.is_some() {
+                self.next_buffer();
+            } else {
+                self.buffer.copy_within(self.start..self.end, 0);
+            }
             self.base += self.start as u64;
             self.start = 0;
             self.end = length;
         }
         if self.end == self.buffer.len() {
             self.buffer.resize(self.buffer.len().saturating_mul(2), 0);
+        }
+    }
+
+    /// Another buffer takes this one's place, with what lies ahead at its front.
+    fn next_buffer(&mut self) {
+        let Some(handing) = &mut self.handing else {
+            return;
+        };
+        let mut next = handing.empty.pop().unwrap_or_default();
+        let ahead = self.buffer.get(self.start..self.end).unwrap_or_default();
+        if next.len() < BUFFER_SIZE.max(ahead.len()) {
+            next.resize(BUFFER_SIZE.max(ahead.len()), 0);
+        }
+        if let Some(front) = next.get_mut(..ahead.len()) {
+            front.copy_from_slice(ahead);
+        }
+        let full = std::mem::replace(&mut self.buffer, next);
+        match &handing.full {
+            // No record was handed out since the last one was taken away.
+            Some(_) => handing.empty.push(full),
+            None => handing.full = Some(full),
         }
     }
 

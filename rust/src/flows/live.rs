@@ -82,7 +82,7 @@ pub trait RowSink {
 /// What looks at each flow's segments beside the table itself, and keeps notes of its own.
 pub trait Watch {
     /// What is noted of one flow while it lives.
-    type Notes: Default;
+    type Notes: Default + Send;
     /// A segment; `copy` where the packet was counted already.
     fn segment(
         &mut self,

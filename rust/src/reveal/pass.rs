@@ -177,6 +177,7 @@ pub fn reveal(
     paths: &[PathBuf],
     folder: &Path,
     names: &[String],
+    threads: usize,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> io::Result<Revealed> {
     let mut known = BTreeSet::new();
@@ -205,7 +206,7 @@ pub fn reveal(
     // The frame index is not kept, but where its chunks would stand takes part in the order of rows.
     let log = FrameLog::begin(Box::new(io::sink()))?;
     let mut table = FlowTable::new(RowStore::new(folder), log, watcher);
-    let gathered = read(paths, &mut table, progress)?;
+    let gathered = read(paths, &mut table, threads, progress)?;
     let FlowTable { sink, watch, .. } = table;
     let mut file = watch.file;
     file.flush()?;
