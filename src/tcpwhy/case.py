@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tcpwhy import _core
 from tcpwhy.evidence import Evidence, EvidenceError, VantagePoint, open_evidence, plain_text
-from tcpwhy.tables.index import VantageIndex, ensure_index, index_home
+from tcpwhy.tables.index import WORTH_A_THREAD_BYTES, VantageIndex, ensure_index, index_home
 
 if TYPE_CHECKING:
     import duckdb
@@ -60,6 +62,16 @@ class Indexed:
     """False where the index was there and still good."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _ToScan:
+    """A vantage point's captures, where its index goes, and how many bytes there are."""
+
+    name: str
+    captures: list[Path]
+    home: Path
+    total: int
+
+
 class Case:
     """A case, opened. A context manager: closing it leaves nothing behind but the index."""
 
@@ -77,6 +89,8 @@ class Case:
         self._hosts: dict[str, HostTables] | None = None
         self._log_events: list[LogEvent] | None = None
         self._db: duckdb.DuckDBPyConnection | None = None
+        self._stopped = threading.Event()
+        self._telling = threading.Lock()
         self._answers = 0
         self.listed: Listed | None = None
         """What was made of pasted listings, once the captures are indexed."""
@@ -111,8 +125,26 @@ class Case:
         if self._indexed is None:
             self._convert_listings()
             homes: dict[tuple[Path, bool], Path] = {}
-            self._indexed = [self._index_of(point, homes) for point in self.evidence.vantage_points if point.captures]
+            self._indexed = self._index_all([self._to_scan(point, homes) for point in self.evidence.vantage_points if point.captures])
         return self._indexed
+
+    def _index_all(self, scans: list[_ToScan]) -> list[tuple[VantageIndex, Indexed]]:
+        """Each vantage point on a processor of its own, where none is larger than the others together; else one after the other."""
+        processors = len(os.sched_getaffinity(0))
+        total = sum(one.total for one in scans)
+        if processors < 2 or total < WORTH_A_THREAD_BYTES or any(one.total * 2 > total for one in scans):
+            return [self._index_of(one, None) for one in scans]
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(min(processors, len(scans))) as pool:
+            found = [pool.submit(self._index_of, one, 1) for one in sorted(scans, key=lambda one: -one.total)]
+            try:
+                indexed = {one.result()[0].name: one.result() for one in found}
+            except BaseException:
+                self._stopped.set()  # the others end at their next progress
+                pool.shutdown(cancel_futures=True)
+                raise
+        return [indexed[one.name] for one in scans]
 
     def _convert_listings(self) -> None:
         """Listings of packets become captures, kept for the time being."""
@@ -125,26 +157,33 @@ class Case:
         self.listed = convert_listings(self.evidence, folder)
         self._undo.callback(self.listed.close)
 
-    def _index_of(self, point: VantagePoint, homes: dict[tuple[Path, bool], Path]) -> tuple[VantageIndex, Indexed]:
+    def _to_scan(self, point: VantagePoint, homes: dict[tuple[Path, bool], Path]) -> _ToScan:
         captures = [self._on_disk(path) for path in point.captures]
         in_case = self.evidence.root.is_dir() and all(path.is_relative_to(self.evidence.root) for path in captures)
         beside = self.evidence.root if in_case else captures[0].parent
         keep = self._keep and not any(self.evidence.is_temporary(path) for path in captures)
         if (beside, keep) not in homes:
             homes[beside, keep] = self._undo.enter_context(index_home(beside, str(beside), keep))
-        total = sum(path.stat().st_size for path in captures)
-        progress = None if self._progress is None else lambda done: self._tell(point.name, done, total)
+        return _ToScan(point.name, captures, homes[beside, keep], sum(path.stat().st_size for path in captures))
+
+    def _index_of(self, scan: _ToScan, threads: int | None) -> tuple[VantageIndex, Indexed]:
+        def progress(done: int) -> None:
+            if self._stopped.is_set():
+                raise KeyboardInterrupt
+            self._tell(scan.name, done, scan.total)
+
         start = time.monotonic()
-        index, refreshed = ensure_index(point.name, captures, homes[beside, keep], progress)
+        index, refreshed = ensure_index(scan.name, scan.captures, scan.home, progress, threads=threads)
         if refreshed:
-            self._tell(point.name, total, total)
+            self._tell(scan.name, scan.total, scan.total)
         size = index.flows_path.stat().st_size + index.frames_path.stat().st_size
         seconds = time.monotonic() - start
-        return index, Indexed(point.name, len(captures), index.packets, index.flows, size, seconds, refreshed)
+        return index, Indexed(scan.name, len(scan.captures), index.packets, index.flows, size, seconds, refreshed)
 
     def _tell(self, name: str, done: int, total: int) -> None:
         if self._progress is not None:
-            self._progress(name, done, total)
+            with self._telling:
+                self._progress(name, done, total)
 
     def _on_disk(self, path: Path) -> Path:
         """The capture itself; standard input is kept in a private file, for its packets are read again."""

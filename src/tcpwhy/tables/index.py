@@ -27,6 +27,9 @@ FORMAT_VERSION = 3
 END_BYTES = 4096
 """So much of each end of a capture is hashed to notice that it was changed without changing size and time."""
 
+WORTH_A_THREAD_BYTES = 4 << 20
+"""Captures from that size on are worth a second thread."""
+
 Progress = Callable[[int], None]
 
 
@@ -197,8 +200,16 @@ def read_index(folder: Path) -> VantageIndex | None:
     return msgspec.structs.replace(index, folder=str(folder))
 
 
-def ensure_index(name: str, paths: Sequence[Path], home: Path, progress: Progress | None = None) -> tuple[VantageIndex, bool]:
-    """The index of a vantage point, and whether it was made just now.
+def threads_for(paths: Sequence[Path]) -> int:
+    """On how many threads captures are scanned where nothing else runs: one reads and unpacks, the other keeps the flows."""
+    worth = sum(path.stat().st_size for path in paths if path.exists()) >= WORTH_A_THREAD_BYTES
+    return min(2, len(os.sched_getaffinity(0))) if worth else 1
+
+
+def ensure_index(
+    name: str, paths: Sequence[Path], home: Path, progress: Progress | None = None, *, threads: int | None = None
+) -> tuple[VantageIndex, bool]:
+    """The index of a vantage point, and whether it was made just now. `threads`: on how many it is scanned, two at most are of use.
 
     `home` is the folder that holds the indexes of all vantage points of a case. The captures are scanned into a new folder that takes
     the old one's place in one step, so that a scan that is stopped leaves no half-written index.
@@ -214,7 +225,7 @@ def ensure_index(name: str, paths: Sequence[Path], home: Path, progress: Progres
     before = {path: path.stat() for path in paths if path.exists()}
     scratch = Path(tempfile.mkdtemp(prefix=f".{slug(name)}-", dir=home))
     try:
-        summary = _core.scan([str(path) for path in paths], str(scratch), progress)
+        summary = _core.scan([str(path) for path in paths], str(scratch), progress, threads or threads_for(paths))
         index = VantageIndex(
             version=FORMAT_VERSION,
             name=name,

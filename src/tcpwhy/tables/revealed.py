@@ -15,7 +15,7 @@ from tcpwhy import _core
 from tcpwhy.evidence import EvidenceError
 from tcpwhy.evidence.source import plain_text
 from tcpwhy.tables.flows import query
-from tcpwhy.tables.index import VantageIndex
+from tcpwhy.tables.index import VantageIndex, threads_for
 
 RevealProgress = Callable[[str, int, int], None]
 """Called with a vantage point's name, the bytes of its captures read so far, and all of them."""
@@ -81,7 +81,7 @@ def _read(index: VantageIndex, folder: Path, header_names: Sequence[str], progre
     """One pass over one vantage point's captures, held against what the scan found in them."""
     total = sum(file.size for file in index.files)
     tell = None if progress is None else lambda done: progress(index.name, done, total)
-    summary = _core.reveal([str(path) for path in index.paths], str(folder), list(header_names), tell)
+    summary = _core.reveal([str(path) for path in index.paths], str(folder), list(header_names), tell, threads_for(index.paths))
     for file, path, error in zip(index.files, index.paths, summary["errors"], strict=True):
         if error != file.error:
             what = error or "it can be read now"
