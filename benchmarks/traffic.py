@@ -87,6 +87,36 @@ class Payloads:
         self.tails = [payload(chance.randbytes(chance.randrange(1, SEGMENT_BYTES))) for _ in range(200)]
 
 
+def small_conversation(chance: random.Random, begin_us: int) -> Iterator[Packet]:
+    """One connection of short messages, no packet longer than 100 bytes: a handshake, one to eight questions with answers, and the close."""
+    now = begin_us
+    client, server = chance.getrandbits(32), chance.getrandbits(32)
+    round_trip = chance.randrange(200, 40_000)
+    yield Packet(now, True, SYN, client, 0, EMPTY)
+    now += round_trip
+    yield Packet(now, False, SYN | ACK, server, (client + 1) & 0xFFFFFFFF, EMPTY)
+    client, server = (client + 1) & 0xFFFFFFFF, (server + 1) & 0xFFFFFFFF
+    now += 50
+    yield Packet(now, True, ACK, client, server, EMPTY)
+    for _ in range(chance.randrange(1, 9)):
+        asked, answered = payload(chance.randbytes(chance.randrange(1, 34))), payload(chance.randbytes(chance.randrange(1, 34)))
+        yield Packet(now, True, PSH | ACK, client, server, asked)
+        client = (client + len(asked.content)) & 0xFFFFFFFF
+        now += round_trip + chance.randrange(100, 50_000)
+        yield Packet(now, False, PSH | ACK, server, client, answered)
+        server = (server + len(answered.content)) & 0xFFFFFFFF
+        now += 40
+        if chance.randrange(3):
+            yield Packet(now, True, ACK, client, server, EMPTY)
+        now += chance.randrange(1_000, 400_000)
+    yield Packet(now, True, FIN | ACK, client, server, EMPTY)
+    client = (client + 1) & 0xFFFFFFFF
+    now += round_trip
+    yield Packet(now, False, FIN | ACK, server, client, EMPTY)
+    now += 50
+    yield Packet(now, True, ACK, client, (server + 1) & 0xFFFFFFFF, EMPTY)
+
+
 def conversation(chance: random.Random, stock: Payloads, begin_us: int) -> Iterator[Packet]:
     """One connection's packets in order: a handshake, one to twenty requests with answers, and the close."""
     now = begin_us
@@ -157,10 +187,10 @@ def encode(packet: Packet, ends: Ends, identification: int) -> bytes:
     return RECORD.pack(seconds, micros, len(frame), len(frame)) + frame
 
 
-def write_capture(path: Path, size_bytes: int, seed: int = 1, concurrent: int = 2000) -> int:
+def write_capture(path: Path, size_bytes: int, seed: int = 1, concurrent: int = 2000, *, small: bool = False) -> int:
     """Write a capture of `size_bytes` and less than a packet more; the number of its packets is returned.
 
-    About `concurrent` connections are open at a time; one that ends makes room for the next.
+    About `concurrent` connections are open at a time; one that ends makes room for the next. `small`: no packet is longer than 100 bytes.
     """
     chance = random.Random(seed)
     stock = Payloads(chance)
@@ -172,7 +202,7 @@ def write_capture(path: Path, size_bytes: int, seed: int = 1, concurrent: int = 
     def admit(begin_us: int) -> None:
         nonlocal serial
         serial += 1
-        packets_of_it = conversation(chance, stock, begin_us)
+        packets_of_it = small_conversation(chance, begin_us) if small else conversation(chance, stock, begin_us)
         # Clients from 10.32.0.0 up call 10.64.0.1 to .40, no 4-tuple twice in 3 thousand million.
         ends = Ends(0x0A200000 + (serial // 50_000) % 65_536, 10_000 + serial % 50_000, 0x0A400001 + serial % 40, 80)
         first = next(packets_of_it)
