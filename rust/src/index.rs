@@ -76,6 +76,12 @@ impl Default for FrameList {
 }
 
 impl FrameList {
+    /// A word of each line of cache.
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        self.frame ^ self.previous
+    }
+
     /// Remembers one frame; writes a chunk first where there is no room left.
     pub fn push(&mut self, log: &mut FrameLog, file: u32, frame: u64) -> io::Result<()> {
         if usize::from(self.used) + ENTRY_MAX > HELD {

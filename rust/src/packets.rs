@@ -6,7 +6,7 @@ use crate::columns::columns;
 use crate::decode::decode;
 use crate::decode::packet::{Inner, Packet, Tunnel};
 use crate::flows::row::Tuple;
-use crate::fold::Recent;
+use crate::fold::{Recent, Sought};
 use crate::index::{CHECKPOINT, FrameIndex};
 use crate::trailer::{FileTrailer, get_trailer};
 use arrow::array::{ArrayRef, BinaryBuilder, RecordBatch, StringBuilder};
@@ -218,14 +218,14 @@ impl Frames {
         let mut order: Vec<usize> = (0..frames.len()).collect();
         order.sort_by_key(|at| (times.get(*at).copied(), frames.get(*at).copied()));
         let mut table = Table::default();
-        let mut recent: HashMap<(u32, bool), (Recent, Vec<u32>)> = HashMap::new();
+        let mut met = Met::default();
         for at in order {
             let (Some(Some(record)), Some(&(file, frame)), Some(&flow)) =
                 (held.get(at), frames.get(at), owners.get(at))
             else {
                 continue;
             };
-            table.push(record, file, frame, flow, &mut recent);
+            table.push(record, file, frame, flow, &mut met);
         }
         Ok((table.finish()?, left_out))
     }
@@ -233,6 +233,13 @@ impl Frames {
 
 /// Bytes held of a record: headers through any usual stack of tunnels, and the payload that is handed on.
 const HELD: usize = 1_024;
+
+/// Packets that were no copies, to know copies by, and the rows of each flow's direction that hold them.
+#[derive(Default)]
+struct Met {
+    recent: Recent,
+    firsts: HashMap<(u32, bool), Vec<u32>>,
+}
 
 /// A record kept beyond its reader's buffer.
 struct Held {
@@ -292,14 +299,7 @@ fn tunnels(packet: &Packet<'_>) -> String {
 }
 
 impl Table {
-    fn push(
-        &mut self,
-        record: &Held,
-        file: u32,
-        frame: u64,
-        flow: u32,
-        recent: &mut HashMap<(u32, bool), (Recent, Vec<u32>)>,
-    ) {
+    fn push(&mut self, record: &Held, file: u32, frame: u64, flow: u32, met: &mut Met) {
         let packet = decode(record.link_type, &record.data, record.original_length);
         let row = self.plain.len() as u32;
         let mut columns = PacketColumns {
@@ -332,9 +332,11 @@ impl Table {
         match &packet.inner {
             Inner::Tcp(tcp) => {
                 let interface = file << 16 | (record.interface & 0xffff);
-                let (_, from_b) = Tuple::of((source, tcp.source_port), (destination, tcp.destination_port));
-                let (folder, firsts) = recent.entry((flow, from_b)).or_default();
-                if folder.is_copy(&packet, tcp, interface, record.direction, record.time_ns) {
+                let (tuple, from_b) = Tuple::of((source, tcp.source_port), (destination, tcp.destination_port));
+                let sought = Sought::of(&packet, tcp, tuple.hash64() ^ u64::from(from_b));
+                let (direction, time_ns) = (record.direction, record.time_ns);
+                let firsts = met.firsts.entry((flow, from_b)).or_default();
+                if met.recent.is_copy(sought, &packet, tcp, interface, direction, time_ns) {
                     columns.copy_of = firsts
                         .iter()
                         .rev()

@@ -197,7 +197,9 @@ pub fn scan<'py>(
     progress: Option<Py<PyAny>>,
     threads: usize,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let summary = run(py, progress, |progress| scanning::scan(&paths, &folder, threads, progress))?;
+    let summary = run(py, progress, |progress| {
+        scanning::scan(&paths, &folder, threads, progress)
+    })?;
     let out = PyDict::new(py);
     out.set_item("flows", summary.flows)?;
     out.set_item("live_max", summary.live_max)?;

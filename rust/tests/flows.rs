@@ -224,6 +224,23 @@ fn a_copy_has_the_same_ip_id_and_a_retransmission_another_one() {
 }
 
 #[test]
+fn copies_are_found_however_many_packets_lie_between() {
+    let folder = Folder::new("copies-of-a-burst");
+    let path = folder.0.join("a.pcapng");
+    let burst = |first_ns: i64| {
+        (0..60).map(move |at: u16| {
+            let segment = up(ACK, 101 + u32::from(at) * 4, 901, at + 1, b"part");
+            (first_ns + i64::from(at), segment)
+        })
+    };
+    let packets: Vec<_> = burst(START).chain(burst(START + 300 * MS)).collect();
+    capture(&path, &packets);
+    let (_, table) = index(&[path], &folder.0);
+    assert_eq!(u64_at(&table, "copies", 0), 60);
+    assert_eq!(u64_at(&table, "packets_b", 0), 60);
+}
+
+#[test]
 fn equal_resets_in_a_burst_are_not_copies() {
     let folder = Folder::new("resets");
     let path = folder.0.join("a.pcapng");

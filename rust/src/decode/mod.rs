@@ -15,7 +15,7 @@ mod tunnel;
 mod wireless;
 
 use bytes::Bytes;
-use packet::{Inner, LinkInfo, Packet};
+use packet::{Inner, Ip, LinkInfo, Packet, TunnelStack};
 
 /// Encapsulations crossed at most. Real stacks have two or three; a record that repeats one header without end is hostile.
 const DEEPEST: u8 = 16;
@@ -54,31 +54,44 @@ fn other<'a>(packet: &mut Packet<'a>) -> Next<'a> {
 /// frame's length in bytes on the wire, which a snap length may have cut. Never fails: what cannot be read is `Inner::Other` (unknown) or
 /// `Inner::Malformed` (known, but cut short or broken), and then the fields of the layers before it are filled.
 pub fn decode<'a>(link_type: u16, data: &'a [u8], original_length: u32) -> Packet<'a> {
-    let mut packet = Packet {
-        link: LinkInfo {
-            packet_type: link::NO_PACKET_TYPE,
-            ..LinkInfo::default()
-        },
-        inner: Inner::Malformed,
-        ..Packet::default()
+    let mut packet = Packet::default();
+    decode_into(&mut packet, link_type, data, original_length);
+    packet
+}
+
+/// The same into a packet that was used before: nothing of it stays.
+#[inline]
+pub fn decode_into<'a>(packet: &mut Packet<'a>, link_type: u16, data: &'a [u8], original_length: u32) {
+    packet.link = LinkInfo {
+        packet_type: link::NO_PACKET_TYPE,
+        ..LinkInfo::default()
     };
-    let mut next = link::outermost(&mut packet, link_type, Bytes::of_record(data, original_length));
+    packet.tunnels = TunnelStack::default();
+    packet.ip = Ip::default();
+    packet.inner = Inner::Malformed;
+    let next = link::outermost(packet, link_type, Bytes::of_record(data, original_length));
+    if next.is_some() {
+        deeper(packet, next);
+    }
+}
+
+/// The layers below the outermost ones.
+fn deeper<'a>(packet: &mut Packet<'a>, mut next: Next<'a>) {
     for _ in 0..STEPS {
-        let Some((layer, bytes)) = next else { return packet };
+        let Some((layer, bytes)) = next else { return };
         next = match layer {
-            Layer::Ipv4 => ip::ipv4(&mut packet, bytes),
-            Layer::Ipv6 => ip::ipv6(&mut packet, bytes),
-            Layer::EtherType(ether_type) => link::ether_type(&mut packet, ether_type, bytes),
-            Layer::Ethernet => link::ethernet(&mut packet, bytes),
-            Layer::Llc => link::llc(&mut packet, bytes),
-            Layer::Ppp => link::ppp(&mut packet, bytes),
-            Layer::Pppoe => tunnel::pppoe(&mut packet, bytes),
-            Layer::Mpls => tunnel::mpls(&mut packet, bytes),
-            Layer::Ip => ip::by_version(&mut packet, bytes),
+            Layer::Ipv4 => ip::ipv4(packet, bytes),
+            Layer::Ipv6 => ip::ipv6(packet, bytes),
+            Layer::EtherType(ether_type) => link::ether_type(packet, ether_type, bytes),
+            Layer::Ethernet => link::ethernet(packet, bytes),
+            Layer::Llc => link::llc(packet, bytes),
+            Layer::Ppp => link::ppp(packet, bytes),
+            Layer::Pppoe => tunnel::pppoe(packet, bytes),
+            Layer::Mpls => tunnel::mpls(packet, bytes),
+            Layer::Ip => ip::by_version(packet, bytes),
         };
     }
     if next.is_some() {
         packet.inner = Inner::Other;
     }
-    packet
 }

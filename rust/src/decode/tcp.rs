@@ -19,19 +19,21 @@ pub(super) fn tcp<'a>(packet: &mut Packet<'a>, bytes: Bytes<'a>) -> Next<'a> {
         Some(whole) => whole,
         None => bytes.data.get(20..)?,
     };
-    let mut tcp = Tcp {
-        source_port: u16::from_be_bytes([header[0], header[1]]),
-        destination_port: u16::from_be_bytes([header[2], header[3]]),
-        seq: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
-        ack: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
-        flags: u16::from_be_bytes([header[12], header[13]]) & 0x01ff,
-        window: u16::from_be_bytes([header[14], header[15]]),
-        checksum: u16::from_be_bytes([header[16], header[17]]),
-        payload_length: bytes.length - header_length,
-        payload: bytes.data.get(end..).unwrap_or_default(),
-        options,
-        ..Tcp::default()
+    // Filled in its place: a copy would cost as much as all the reading.
+    packet.inner = Inner::Tcp(Tcp::default());
+    let Inner::Tcp(tcp) = &mut packet.inner else {
+        return None;
     };
+    tcp.source_port = u16::from_be_bytes([header[0], header[1]]);
+    tcp.destination_port = u16::from_be_bytes([header[2], header[3]]);
+    tcp.seq = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+    tcp.ack = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
+    tcp.flags = u16::from_be_bytes([header[12], header[13]]) & 0x01ff;
+    tcp.window = u16::from_be_bytes([header[14], header[15]]);
+    tcp.checksum = u16::from_be_bytes([header[16], header[17]]);
+    tcp.payload_length = bytes.length - header_length;
+    tcp.payload = bytes.data.get(end..).unwrap_or_default();
+    tcp.options = options;
     // Nearly all segments of an established connection carry exactly this: two NOPs and the timestamps (RFC 7323 appendix A).
     if let Some([1, 1, 8, 10, v0, v1, v2, v3, e0, e1, e2, e3]) = options.first_chunk::<12>()
         && end == 32
@@ -41,9 +43,8 @@ pub(super) fn tcp<'a>(packet: &mut Packet<'a>, bytes: Bytes<'a>) -> Next<'a> {
             u32::from_be_bytes([*e0, *e1, *e2, *e3]),
         ));
     } else if !options.is_empty() {
-        read_options(&mut tcp, options, end - 20);
+        read_options(tcp, options, end - 20);
     }
-    packet.inner = Inner::Tcp(tcp);
     None
 }
 

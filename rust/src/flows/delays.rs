@@ -1,144 +1,132 @@
 //! One flow's packets go in, in the order of their records; how long sent bytes waited and windows were closed goes into its row.
 
+use super::end::{End, Seldom, has};
+use super::flow::{Flow, Gap};
 use super::row::{Half, Row, Shared, before};
 use crate::columns::Time;
 use crate::decode::packet::{Tcp, flag};
-
-/// What one end waits for; all times are nanoseconds since the epoch, 0 for none.
-#[derive(Debug, Clone, Copy, Default)]
-struct Waiting {
-    /// Since when the oldest bytes, or the SYN, wait to be acknowledged.
-    since_ns: i64,
-    /// They were sent again meanwhile.
-    again: bool,
-    /// When it last sent what it had not sent before.
-    new_ns: i64,
-    /// Largest window that it announced, scaled.
-    largest_window: u32,
-}
-
-/// A gap between packets that is survived once what ended it is acknowledged.
-#[derive(Debug, Clone, Copy)]
-struct Gap {
-    length_ns: u64,
-    ended_by_b: bool,
-    seq_end: u32,
-}
-
-#[derive(Debug, Default)]
-pub struct Delays {
-    ends: [Waiting; 2],
-    gap: Option<Gap>,
-}
 
 fn span(from_ns: i64, to_ns: i64) -> u64 {
     u64::try_from(to_ns.saturating_sub(from_ns)).unwrap_or_default()
 }
 
-fn halves(row: &mut Row, from_b: bool) -> (&mut Half, &mut Half) {
-    if from_b {
-        (&mut row.b, &mut row.a)
-    } else {
-        (&mut row.a, &mut row.b)
-    }
-}
-
-impl Delays {
-    /// A packet that is no copy and no RST, before the row counts it; `end` is one past the last sequence number that it takes.
-    pub fn observe(&mut self, row: &mut Row, tcp: &Tcp<'_>, from_b: bool, time: Time, end: u32) {
+impl Flow {
+    /// A packet that is no copy and no RST, before it is counted; `end` is one past the last sequence number that it takes.
+    #[inline]
+    pub(super) fn delays(&mut self, tcp: &Tcp<'_>, from_b: bool, time: Time, end: u32) {
         let now_ns = time.0;
-        self.silence(row, tcp, from_b, now_ns, end);
+        self.silence(tcp, from_b, now_ns, end);
         let [a, b] = &mut self.ends;
-        let (own, peer) = if from_b { (b, a) } else { (a, b) };
-        let (mine, other) = halves(row, from_b);
+        let (mine, other) = if from_b { (b, a) } else { (a, b) };
         if tcp.payload_length > 0 || tcp.flags & flag::SYN != 0 {
-            own.send(mine, tcp, now_ns, end);
+            mine.send(tcp, now_ns, end);
         }
         if tcp.flags & flag::ACK != 0 {
-            if mine.ack_end.is_none_or(|seen| before(seen, tcp.ack)) {
-                peer.acknowledged(other, tcp.ack, now_ns);
+            if mine.ack_end().is_none_or(|seen| before(seen, tcp.ack)) {
+                other.acknowledged(tcp.ack, now_ns);
             }
             if tcp.flags & flag::SYN == 0 {
-                own.window(mine, other, tcp, time);
+                mine.window(other, tcp, time);
             }
         }
     }
 
     /// The longest silence that the flow survived: the packet that ended it was acknowledged.
-    fn silence(&mut self, row: &mut Row, tcp: &Tcp<'_>, from_b: bool, now_ns: i64, end: u32) {
-        if let Some(gap) = self.gap
-            && gap.ended_by_b != from_b
-            && tcp.flags & flag::ACK != 0
-            && !before(tcp.ack, gap.seq_end)
+    #[inline]
+    fn silence(&mut self, tcp: &Tcp<'_>, from_b: bool, now_ns: i64, end: u32) {
+        let gap = &mut self.gap;
+        if gap.length_ns != 0 && gap.ended_by_b != from_b && tcp.flags & flag::ACK != 0 && !before(tcp.ack, gap.seq_end)
         {
-            row.shared.survived(gap.length_ns);
-            self.gap = None;
+            self.silence_survived_ns = self.silence_survived_ns.max(gap.length_ns);
+            gap.length_ns = 0;
         }
-        let last_ns = row.a.last_ns.0.max(row.b.last_ns.0);
+        let [a, b] = &self.ends;
+        let last_ns = a.last_ns.0.max(b.last_ns.0);
         let length_ns = if last_ns == 0 { 0 } else { span(last_ns, now_ns) };
-        if length_ns > row.shared.silence_survived_ns && self.gap.is_none_or(|gap| gap.length_ns < length_ns) {
-            self.gap = Some(Gap {
+        if length_ns > self.silence_survived_ns && gap.length_ns < length_ns {
+            *gap = Gap {
                 length_ns,
-                ended_by_b: from_b,
                 seq_end: end,
-            });
+                ended_by_b: from_b,
+            };
         }
     }
 }
 
-impl Waiting {
+impl End {
     /// This end sends bytes or a SYN.
-    fn send(&mut self, mine: &mut Half, tcp: &Tcp<'_>, now_ns: i64, end: u32) {
-        if mine.seq_end.is_none_or(|seen| before(seen, end)) {
+    #[inline]
+    fn send(&mut self, tcp: &Tcp<'_>, now_ns: i64, end: u32) {
+        if self.seq_end().is_none_or(|seen| before(seen, end)) {
             if self.since_ns == 0 {
                 self.since_ns = now_ns;
             }
             self.new_ns = now_ns;
-        } else if tcp.payload_length != 1 || mine.seq_end != Some(end) {
+        } else if tcp.payload_length != 1 || self.seq_end() != Some(end) {
             // All else was sent before, and a keep-alive with a byte of garbage (RFC 9293 section 3.8.4) asks for nothing.
             let from_ns = if self.since_ns != 0 { self.since_ns } else { self.new_ns };
-            self.again = self.since_ns != 0;
+            if self.since_ns != 0 {
+                self.has |= has::SENT_AGAIN;
+            } else {
+                self.has &= !has::SENT_AGAIN;
+            }
             if from_ns != 0 {
-                mine.stalled_ns = mine.stalled_ns.max(span(from_ns, now_ns));
+                self.seldom_mut().keep_stalled(span(from_ns, now_ns));
             }
         }
     }
 
     /// The other end acknowledged more than before.
-    fn acknowledged(&mut self, mine: &mut Half, ack: u32, now_ns: i64) {
-        if self.since_ns != 0 && self.again {
-            mine.stalled_ns = mine.stalled_ns.max(span(self.since_ns, now_ns));
+    #[inline]
+    fn acknowledged(&mut self, ack: u32, now_ns: i64) {
+        if self.since_ns != 0 && self.has & has::SENT_AGAIN != 0 {
+            let stalled_ns = span(self.since_ns, now_ns);
+            self.seldom_mut().keep_stalled(stalled_ns);
         }
-        self.again = false;
-        let all = mine.seq_end.is_none_or(|seen| !before(ack, seen));
+        self.has &= !has::SENT_AGAIN;
+        let all = self.seq_end().is_none_or(|seen| !before(ack, seen));
         self.since_ns = if all || self.since_ns == 0 { 0 } else { now_ns };
     }
 
     /// This end says how much room it has.
-    fn window(&mut self, mine: &mut Half, other: &Half, tcp: &Tcp<'_>, time: Time) {
+    #[inline]
+    fn window(&mut self, other: &End, tcp: &Tcp<'_>, time: Time) {
         // Both SYNs must have offered scaling (RFC 7323 section 2.2); where one was not seen, only 0 is sure.
-        let known = mine.isn.is_some() && other.isn.is_some();
-        let scale = match (mine.window_scale, other.window_scale) {
+        let known = self.has & other.has & has::ISN != 0;
+        let scale = match (self.window_scale(), other.window_scale()) {
             (Some(own), Some(_)) => own.min(14),
             _ => 0,
         };
         let room = u32::from(tcp.window) << scale;
         self.largest_window = self.largest_window.max(room);
         // A sender uses room for a whole segment, or half the largest window (RFC 9293 section 3.8.6.2.1).
-        let usable = u32::from(mine.mss.unwrap_or(536)).min(self.largest_window / 2);
+        let usable = u32::from(self.mss().unwrap_or(536)).min(self.largest_window / 2);
         if room == 0 || (known && room < usable) {
-            if !mine.window_closed_ns.is_set() {
-                mine.window_closed_ns = time;
+            let seldom = self.seldom_mut();
+            if !seldom.window_closed_ns.is_set() {
+                seldom.window_closed_ns = time;
             }
-            mine.window_closed_last_ns.keep_last(time);
-            mine.keep_closed(span(mine.window_closed_ns.0, time.0));
+            seldom.window_closed_last_ns.keep_last(time);
+            seldom.keep_closed(span(seldom.window_closed_ns.0, time.0));
         } else {
-            if mine.window_closed_ns.is_set() {
-                mine.keep_closed(span(mine.window_closed_ns.0, time.0));
-                mine.window_closed_ns = Time::default();
+            if let Some(seldom) = self.seldom_if_any()
+                && seldom.window_closed_ns.is_set()
+            {
+                seldom.keep_closed(span(seldom.window_closed_ns.0, time.0));
+                seldom.window_closed_ns = Time::default();
             }
-            mine.window_opened_ns.keep_first(time);
+            self.window_opened_ns.keep_first(time);
         }
+    }
+}
+
+impl Seldom {
+    fn keep_stalled(&mut self, length_ns: u64) {
+        self.stalled_ns = self.stalled_ns.max(length_ns);
+    }
+
+    fn keep_closed(&mut self, length_ns: u64) {
+        self.closed_window_ns = self.closed_window_ns.max(length_ns);
     }
 }
 
@@ -203,6 +191,7 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::packet::Packet;
 
     const S: i64 = 1_000_000_000;
 
@@ -217,31 +206,13 @@ mod tests {
         }
     }
 
-    /// What a flow's row says of these segments, counted as the table counts them.
+    /// What a flow's row says of these segments.
     fn row_of(story: &[(i64, bool, Tcp<'static>)]) -> Row {
-        let mut row = Row::default();
-        let mut delays = Delays::default();
+        let mut flow = Flow::default();
         for (at_ns, from_b, tcp) in story {
-            let time = Time(S + at_ns);
-            let end = tcp
-                .seq
-                .wrapping_add(super::super::row::occupied(tcp.flags, tcp.payload_length));
-            delays.observe(&mut row, tcp, *from_b, time, end);
-            let half = if *from_b { &mut row.b } else { &mut row.a };
-            half.packets += 1;
-            half.first_ns.keep_first(time);
-            half.last_ns.keep_last(time);
-            if half.seq_end.is_none_or(|seen| before(seen, end)) {
-                half.seq_end = Some(end);
-            }
-            if half.seq_first.is_none_or(|seen| before(tcp.seq, seen)) {
-                half.seq_first = Some(tcp.seq);
-            }
-            if half.ack_end.is_none_or(|seen| before(seen, tcp.ack)) {
-                half.ack_end = Some(tcp.ack);
-            }
+            flow.observe(&Packet::default(), tcp, *from_b, Time(S + at_ns));
         }
-        row
+        flow.row(Time::default())
     }
 
     fn data(at_ns: i64, seq: u32) -> (i64, bool, Tcp<'static>) {
@@ -328,16 +299,8 @@ mod tests {
             ack(2 * S, 200, 900),
             ack(6 * S, 200, 900),
         ];
-        assert_eq!(row_of(&story).b.closed_window_ns, 0, "the row did not take the SYNs in");
-        let mut row = Row::default();
-        row.a.isn = Some(99);
-        row.b.isn = Some(899);
-        row.b.mss = Some(1460);
-        let mut delays = Delays::default();
-        for (at_ns, from_b, tcp) in &story[2..] {
-            delays.observe(&mut row, tcp, *from_b, Time(S + at_ns), tcp.seq);
-        }
-        assert_eq!(row.b.closed_window_ns, 4 * S as u64);
+        assert_eq!(row_of(&story).b.closed_window_ns, 4 * S as u64);
+        assert_eq!(row_of(&story[2..]).b.closed_window_ns, 0, "the SYNs were not seen");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use crate::columns::{Time, columns};
 use crate::decode::packet::{Address, flag};
+use crate::fold::hash_words;
+use std::cmp::Ordering;
 
 /// True where serial number `a` lies behind `b` (RFC 9293 section 3.4, modulo 2^32).
 pub fn before(a: u32, b: u32) -> bool {
@@ -182,47 +184,61 @@ impl Shared {
 }
 
 /// A 5-tuple without direction: `a` is the lower end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Tuple {
-    pub a: (Address, u16),
-    pub b: (Address, u16),
+    ips: [Address; 2],
+    ports: [u16; 2],
 }
 
 impl Tuple {
     /// The tuple, and whether the source is its end `b`.
+    #[inline]
     pub fn of(source: (Address, u16), destination: (Address, u16)) -> (Tuple, bool) {
-        if source <= destination {
-            (
-                Tuple {
-                    a: source,
-                    b: destination,
-                },
-                false,
-            )
+        let from_b = source.0 > destination.0 || (source.0 == destination.0 && source.1 > destination.1);
+        let (a, b) = if from_b {
+            (destination, source)
         } else {
-            (
-                Tuple {
-                    a: destination,
-                    b: source,
-                },
-                true,
-            )
-        }
+            (source, destination)
+        };
+        let tuple = Tuple {
+            ips: [a.0, b.0],
+            ports: [a.1, b.1],
+        };
+        (tuple, from_b)
+    }
+
+    /// The lower end.
+    pub fn a(&self) -> (Address, u16) {
+        (self.ips[0], self.ports[0])
+    }
+
+    /// The higher end.
+    pub fn b(&self) -> (Address, u16) {
+        (self.ips[1], self.ports[1])
     }
 
     /// A hash that is the same in every run: results must not depend on it being random.
+    #[inline]
     pub fn hash64(&self) -> u64 {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        for word in [
-            self.a.0.0 as u64,
-            (self.a.0.0 >> 64) as u64,
-            self.b.0.0 as u64,
-            (self.b.0.0 >> 64) as u64,
-            u64::from(self.a.1) << 16 | u64::from(self.b.1),
-        ] {
-            state = mix(state ^ word);
-        }
-        state
+        let [a, b] = self.ips;
+        hash_words([
+            a.0 as u64,
+            b.0 as u64,
+            (a.0 >> 64) as u64 ^ (b.0 >> 64) as u64,
+            u64::from(self.ports[0]) << 16 | u64::from(self.ports[1]),
+        ])
+    }
+}
+
+impl Ord for Tuple {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.a(), self.b()).cmp(&(other.a(), other.b()))
+    }
+}
+
+impl PartialOrd for Tuple {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -246,7 +262,14 @@ pub struct Sketch {
 }
 
 impl Sketch {
+    #[inline]
     pub fn add(&mut self, hash: u64) {
+        if usize::from(self.count) < SKETCH || hash < self.hashes[SKETCH - 1] {
+            self.insert(hash);
+        }
+    }
+
+    fn insert(&mut self, hash: u64) {
         let used = usize::from(self.count).min(SKETCH);
         let Some(kept) = self.hashes.get_mut(..used) else {
             return;
@@ -348,7 +371,7 @@ impl Row {
     }
 
     pub fn put(&self, out: &mut Vec<u8>) {
-        for (address, port) in [self.tuple.a, self.tuple.b] {
+        for (address, port) in [self.tuple.a(), self.tuple.b()] {
             out.extend_from_slice(&address.0.to_le_bytes());
             out.extend_from_slice(&port.to_le_bytes());
         }
@@ -372,9 +395,9 @@ impl Row {
             Some(*bytes)
         }
         let mut row = Row::default();
-        for end in [&mut row.tuple.a, &mut row.tuple.b] {
-            end.0 = Address(u128::from_le_bytes(chunk(input)?));
-            end.1 = u16::from_le_bytes(chunk(input)?);
+        for (ip, port) in row.tuple.ips.iter_mut().zip(&mut row.tuple.ports) {
+            *ip = Address(u128::from_le_bytes(chunk(input)?));
+            *port = u16::from_le_bytes(chunk(input)?);
         }
         row.a = Half::get(input)?;
         row.b = Half::get(input)?;

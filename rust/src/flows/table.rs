@@ -1,14 +1,20 @@
 //! Rows of flows go in as they end, in any order; the flow table comes out as Parquet, parts of one flow merged, sorted by time.
 
-use super::live::RowSink;
+#![expect(
+    clippy::vec_box,
+    reason = "rows are long, and sorted twice: what moves must be short"
+)]
+
 use super::row::{Half, Row, Shared};
+use super::watch::RowSink;
 use arrow::array::{
     ArrayRef, BooleanBuilder, ListBuilder, RecordBatch, StringBuilder, UInt16Array, UInt32Array, UInt64Builder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::Compression;
-use parquet::file::properties::WriterProperties;
+use parquet::basic::{Compression, Encoding};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -25,16 +31,19 @@ const LOOKED_BACK: usize = 3;
 /// Rows of one row group.
 const GROUP: usize = 65_536;
 
+/// Takes rows in the order of the table, and the number of the first.
+pub type TakeRows<'a> = dyn FnMut(u64, &[Box<Row>]) -> io::Result<()> + 'a;
+
 /// Takes rows, spills them where they are many, and merges the parts of each flow at the end.
 pub struct RowStore {
-    held: Vec<Row>,
+    held: Vec<Box<Row>>,
     folder: PathBuf,
     partitions: Vec<(PathBuf, BufWriter<File>)>,
 }
 
 impl RowSink for RowStore {
     fn row(&mut self, row: Row) -> io::Result<()> {
-        self.held.push(row);
+        self.held.push(Box::new(row));
         if self.held.len() >= HELD {
             self.spill()?;
         }
@@ -81,10 +90,7 @@ impl RowStore {
     /// Merges what belongs together and writes the table; how many rows it has.
     pub fn write(self, path: &Path) -> io::Result<u64> {
         let schema = schema();
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::LZ4_RAW)
-            .set_max_row_group_row_count(Some(GROUP))
-            .build();
+        let properties = properties(&schema);
         let file = File::create(path)?;
         let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(io::Error::other)?;
         let count = self.drain(&mut |first, rows| {
@@ -100,9 +106,9 @@ impl RowStore {
     }
 
     /// Merges what belongs together and hands the rows on in the order of the table, with the number of the first; how many there were.
-    pub fn drain(mut self, take: &mut dyn FnMut(u64, &[Row]) -> io::Result<()>) -> io::Result<u64> {
+    pub fn drain(mut self, take: &mut TakeRows<'_>) -> io::Result<u64> {
         let mut count = 0_u64;
-        let mut hand_on = |rows: Vec<Row>| {
+        let mut hand_on = |rows: Vec<Box<Row>>| {
             let rows = merge_parts(rows);
             take(count, &rows)?;
             count += rows.len() as u64;
@@ -141,7 +147,7 @@ impl Drop for RowStore {
 }
 
 /// Appends rows from a spill file until `SLICE` more are held; false at its end.
-fn read_spill(input: &mut impl Read, rows: &mut Vec<Row>) -> io::Result<bool> {
+fn read_spill(input: &mut impl Read, rows: &mut Vec<Box<Row>>) -> io::Result<bool> {
     let broken = || {
         io::Error::new(
             io::ErrorKind::InvalidData,
@@ -161,15 +167,15 @@ fn read_spill(input: &mut impl Read, rows: &mut Vec<Row>) -> io::Result<bool> {
         if input.take(wanted).read_to_end(&mut bytes)? as u64 != wanted {
             return Err(broken());
         }
-        rows.push(Row::get(&mut bytes.as_slice()).ok_or_else(broken)?);
+        rows.push(Box::new(Row::get(&mut bytes.as_slice()).ok_or_else(broken)?));
     }
     Ok(true)
 }
 
 /// Merges the parts of each flow, which follow each other in time; in the order of tuples.
-fn merged_by_tuple(mut rows: Vec<Row>) -> Vec<Row> {
+fn merged_by_tuple(mut rows: Vec<Box<Row>>) -> Vec<Box<Row>> {
     rows.sort_by(|x, y| (x.tuple, x.shared.first_ns, &x.chains).cmp(&(y.tuple, y.shared.first_ns, &y.chains)));
-    let mut merged: Vec<Row> = Vec::with_capacity(rows.len());
+    let mut merged: Vec<Box<Row>> = Vec::with_capacity(rows.len());
     for row in rows {
         // A late packet may belong to an incarnation before the last one.
         let home = merged
@@ -187,7 +193,7 @@ fn merged_by_tuple(mut rows: Vec<Row>) -> Vec<Row> {
 }
 
 /// Rows that nothing later can be merged with, and the last ones of each tuple.
-fn settled(rows: Vec<Row>) -> (Vec<Row>, Vec<Row>) {
+fn settled(rows: Vec<Box<Row>>) -> (Vec<Box<Row>>, Vec<Box<Row>>) {
     let merged = merged_by_tuple(rows);
     let tuples: Vec<_> = merged.iter().map(|row| row.tuple).collect();
     let (mut done, mut waiting) = (Vec::new(), Vec::new());
@@ -203,9 +209,9 @@ fn settled(rows: Vec<Row>) -> (Vec<Row>, Vec<Row>) {
 }
 
 /// The rows of flows in the order of time, their parts merged.
-pub fn merge_parts(rows: Vec<Row>) -> Vec<Row> {
+pub fn merge_parts(rows: Vec<Box<Row>>) -> Vec<Box<Row>> {
     let mut merged = merged_by_tuple(rows);
-    merged.sort_by_key(Row::order);
+    merged.sort_by_key(|row| row.order());
     merged
 }
 
@@ -229,15 +235,39 @@ pub fn schema() -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-fn batch(schema: &SchemaRef, rows: &[Row], first: u64) -> io::Result<RecordBatch> {
+/// How the columns are written: a dictionary for addresses alone, for looking each value up costs more than all the rest; and the range of
+/// values of what is asked for by range.
+fn properties(schema: &Schema) -> WriterProperties {
+    let mut builder = WriterProperties::builder()
+        .set_compression(Compression::LZ4_RAW)
+        .set_max_row_group_row_count(Some(GROUP))
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::None);
+    for name in ["flow", "first_ns", "last_ns"] {
+        builder = builder.set_column_statistics_enabled(ColumnPath::from(name), EnabledStatistics::Chunk);
+    }
+    for field in schema.fields() {
+        let path = ColumnPath::from(field.name().as_str());
+        match field.data_type() {
+            DataType::Utf8 => builder = builder.set_column_dictionary_enabled(path, true),
+            DataType::UInt32 | DataType::UInt64 | DataType::Int64 => {
+                builder = builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+            }
+            _ => {}
+        }
+    }
+    builder.build()
+}
+
+fn batch(schema: &SchemaRef, rows: &[Box<Row>], first: u64) -> io::Result<RecordBatch> {
     let mut ips = [StringBuilder::new(), StringBuilder::new()];
     let mut ipv6 = BooleanBuilder::new();
     let list = || ListBuilder::new(UInt64Builder::new()).with_field(Field::new("item", DataType::UInt64, false));
     let (mut stamps, mut payloads, mut chains) = (list(), list(), list());
     for row in rows {
-        ips[0].append_value(row.tuple.a.0.to_ip().to_string());
-        ips[1].append_value(row.tuple.b.0.to_ip().to_string());
-        ipv6.append_value(!row.tuple.a.0.is_v4());
+        ips[0].append_value(row.tuple.a().0.to_ip().to_string());
+        ips[1].append_value(row.tuple.b().0.to_ip().to_string());
+        ipv6.append_value(!row.tuple.a().0.is_v4());
         for (builder, values) in [
             (&mut stamps, row.timestamp_anchors.values()),
             (&mut payloads, row.payload_anchors.values()),
@@ -254,9 +284,9 @@ fn batch(schema: &SchemaRef, rows: &[Row], first: u64) -> io::Result<RecordBatch
     let mut arrays: Vec<ArrayRef> = vec![
         Arc::new(UInt32Array::from(numbers)),
         Arc::new(ip_a.finish()),
-        Arc::new(UInt16Array::from_iter_values(rows.iter().map(|row| row.tuple.a.1))),
+        Arc::new(UInt16Array::from_iter_values(rows.iter().map(|row| row.tuple.a().1))),
         Arc::new(ip_b.finish()),
-        Arc::new(UInt16Array::from_iter_values(rows.iter().map(|row| row.tuple.b.1))),
+        Arc::new(UInt16Array::from_iter_values(rows.iter().map(|row| row.tuple.b().1))),
         Arc::new(ipv6.finish()),
     ];
     arrays.extend(Shared::arrays(rows.iter().map(|row| &row.shared)));

@@ -7,10 +7,7 @@ use crate::decode::packet::Address;
 
 fn row(first_ns: i64, seq: u32) -> Row {
     let mut row = Row {
-        tuple: Tuple {
-            a: (Address::v4([10, 0, 0, 1]), 80),
-            b: (Address::v4([10, 0, 0, 2]), 4000),
-        },
+        tuple: Tuple::of((Address::v4([10, 0, 0, 1]), 80), (Address::v4([10, 0, 0, 2]), 4000)).0,
         ..Row::default()
     };
     row.a.packets = 1;
@@ -55,8 +52,8 @@ fn parts_merge_alike_however_they_are_grouped() {
     assert_eq!(left, right);
     assert_eq!(left.a.seq_end, Some(130));
     assert_eq!(
-        merge_parts(vec![parts[2].clone(), parts[0].clone(), parts[1].clone()]),
-        vec![left]
+        merge_parts([2, 0, 1].map(|at: usize| Box::new(parts[at].clone())).into()),
+        vec![Box::new(left)]
     );
 }
 
@@ -66,7 +63,7 @@ fn parts_with_other_numbers_stay_apart() {
     other.a.isn = Some(0x8fff_ffff);
     let mut first = row(1, 100);
     first.a.isn = Some(99);
-    assert_eq!(merge_parts(vec![first, other]).len(), 2);
+    assert_eq!(merge_parts([first, other].map(Box::new).into()).len(), 2);
 }
 
 #[test]

@@ -165,12 +165,12 @@ impl Engine {
             Some((_, opener_is_b)) => opener_is_b,
             None if choice.basis == Basis::Toa => from_b,
             // Ephemeral ports are the higher ones.
-            None => asked_by_b.unwrap_or(tuple.b.1 > tuple.a.1),
+            None => asked_by_b.unwrap_or(tuple.b().1 > tuple.a().1),
         };
         let (source, destination) = if opener_is_b {
-            (tuple.b, tuple.a)
+            (tuple.b(), tuple.a())
         } else {
-            (tuple.a, tuple.b)
+            (tuple.a(), tuple.b())
         };
         let comment = format!("tcpwhy: connection {number} is followed: {}", choice.because);
         self.events.push(Event::Chosen {

@@ -246,9 +246,9 @@ impl Engine {
     fn tell_of(&mut self, followed: &Followed, time_ns: i64, tuple: &Tuple, told: Vec<(bool, Told)>) {
         for (asked_by_b, one) in told {
             let (source, destination) = if asked_by_b {
-                (tuple.b, tuple.a)
+                (tuple.b(), tuple.a())
             } else {
-                (tuple.a, tuple.b)
+                (tuple.a(), tuple.b())
             };
             match one {
                 Told::Encrypted => self.events.push(Event::Encrypted {

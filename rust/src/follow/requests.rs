@@ -1,7 +1,7 @@
 //! Packets of one connection go in; the heads of its requests come out as they complete, and once that it is encrypted.
 
 use crate::decode::packet::Tcp;
-use crate::flows::live::Origin;
+use crate::flows::watch::Origin;
 use crate::reveal::head::Found;
 use crate::reveal::heads::{Budget, Conversation};
 

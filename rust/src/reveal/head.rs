@@ -1,7 +1,7 @@
 //! The bytes of an HTTP/1 request head go in; its request line, its fields and what says how its body ends come out.
 
 use super::proxy;
-use crate::flows::live::Origin;
+use crate::flows::watch::Origin;
 use std::borrow::Cow;
 
 /// What a client's stream held.

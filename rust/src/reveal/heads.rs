@@ -7,8 +7,8 @@ use super::reading::{Reading, State};
 pub use super::stream::Budget;
 use super::stream::{Arrival, Stream, Turn};
 use crate::decode::packet::{Tcp, flag};
-use crate::flows::live::Origin;
 use crate::flows::row::before;
+use crate::flows::watch::Origin;
 
 /// What was found in one direction, and what was not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use super::head::{Begins, Found, Head, begins};
 use super::reading::Reading;
 use super::stream::{Piece, Turn};
-use crate::flows::live::Origin;
+use crate::flows::watch::Origin;
 
 /// A head that was found where no place in the stream was known: it waits until what follows shows that it was one.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use super::heads::Tally;
 use super::proxy::{Checksum, Header, Transport};
 use super::tlv::describe;
 use super::toa::{Claim, What};
-use crate::flows::live::Origin;
+use crate::flows::watch::Origin;
 use serde::{Deserialize, Serialize};
 
 /// Different values kept of one header name and direction, and different claims of one flow; more are counted as lost.

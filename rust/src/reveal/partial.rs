@@ -1,7 +1,7 @@
 //! The bytes of a request head go in as they come, each looked at once; where the head ends comes out, or that it is none.
 
 use super::head::{FirstLine, METHOD_MAX, first_line, is_token};
-use crate::flows::live::Origin;
+use crate::flows::watch::Origin;
 
 /// A head that has begun.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use super::held::Held;
 use super::partial::{Looked, Partial, Scan};
 use super::proxy::{self, Parsed};
 use super::stream::{Piece, Reader, Step, Turn};
-use crate::flows::live::Origin;
+use crate::flows::watch::Origin;
 
 /// Longest request head that is read; servers refuse far shorter ones (nginx large_client_header_buffers 4 × 8 KiB, HAProxy tune.bufsize
 /// 16 KiB).

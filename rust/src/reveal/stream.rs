@@ -1,7 +1,7 @@
 //! Segments of one direction go in, in any order; their bytes come out in the order of sequence numbers, and holes where some are missing.
 
-use crate::flows::live::Origin;
 use crate::flows::row::before;
+use crate::flows::watch::Origin;
 use std::collections::VecDeque;
 
 /// Segments that wait for bytes before them, in one direction of one flow, at most; and their bytes.

@@ -198,11 +198,11 @@ impl Tables {
 
     pub fn add(&mut self, flow: u32, tuple: &Tuple, notes: &Notes) -> io::Result<()> {
         for (said, seen) in &notes.claims {
-            self.claim(flow, if said.from_b { tuple.b } else { tuple.a }, said, seen)?;
+            self.claim(flow, if said.from_b { tuple.b() } else { tuple.a() }, said, seen)?;
         }
-        for (sender, asked) in [tuple.a, tuple.b].into_iter().zip(&notes.asked) {
+        for (sender, asked) in [tuple.a(), tuple.b()].into_iter().zip(&notes.asked) {
             // Claims beyond those kept belong to no end: they are told with the first.
-            let claims_lost = if sender == tuple.a { notes.claims_lost } else { 0 };
+            let claims_lost = if sender == tuple.a() { notes.claims_lost } else { 0 };
             if asked.is_empty() && claims_lost == 0 {
                 continue;
             }

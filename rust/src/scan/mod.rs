@@ -4,9 +4,9 @@ mod beside;
 mod reading;
 mod tally;
 
+use crate::capture::FormatInfo;
 use crate::capture::Reader;
 use crate::capture::record::{Interface, Loss};
-use crate::capture::FormatInfo;
 use crate::flows::live::FlowTable;
 use crate::flows::table::RowStore;
 use crate::index::FrameLog;

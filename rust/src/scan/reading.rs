@@ -1,43 +1,19 @@
 //! Captures go in; their records come out in the order of time: of files that follow each other one after the other, of others side by side.
 
-use super::beside::Ahead;
-use super::tally::{Counts, Tally};
+use super::beside::{Ahead, beside, here};
+use super::tally::Tally;
 use super::{FileSummary, Gathered, open};
 use crate::capture::Reader;
-use crate::capture::record::{Direction, Record, Step};
-use crate::flows::live::{FlowTable, Watch};
+use crate::capture::record::{Direction, Record};
+use crate::flows::live::FlowTable;
 use crate::flows::table::RowStore;
+use crate::flows::watch::Watch;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 /// Progress is told each so many records.
 const PROGRESS_RECORDS: u64 = 65_536;
-
-/// Where records go.
-pub(super) trait Sink {
-    /// A record in the buffer of a reader, the one that it came to last.
-    fn step(&mut self, number: u32, reader: &mut Reader, step: Step) -> io::Result<()>;
-    /// The reader is left for others, or has come to its end.
-    fn leave(&mut self, reader: &mut Reader) -> io::Result<()>;
-    /// A record that lies elsewhere.
-    fn record(&mut self, number: u32, record: &Record<'_>) -> io::Result<()>;
-}
-
-impl<W: Watch> Sink for Tally<'_, W> {
-    #[inline]
-    fn step(&mut self, number: u32, reader: &mut Reader, step: Step) -> io::Result<()> {
-        self.take(number, &step.record(reader.buffer()))
-    }
-
-    fn leave(&mut self, _: &mut Reader) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn record(&mut self, number: u32, record: &Record<'_>) -> io::Result<()> {
-        self.take(number, record)
-    }
-}
 
 /// One record kept beyond its reader's buffer, while several files are read side by side.
 pub(super) struct Kept {
@@ -104,7 +80,6 @@ struct Inputs<'a> {
     files: Vec<FileSummary>,
     records: u64,
     bytes_done: u64,
-    hands_over: bool,
 }
 
 /// Reads the captures of one vantage point side by side, in the order of time, into a flow table, and writes out all its flows. Every pass
@@ -120,14 +95,13 @@ pub(crate) fn read<W: Watch + Send>(
         files: paths.iter().map(|path| FileSummary::new(path)).collect(),
         records: 0,
         bytes_done: 0,
-        hands_over: threads > 1,
     };
-    let mut tally = Tally::new(table, paths.len());
-    let mut counts: Counts = if inputs.hands_over {
-        super::beside::beside(tally, |ahead: &mut Ahead| inputs.read(ahead, progress))?
+    let tally = Tally::new(table, paths.len());
+    let read = |ahead: &mut Ahead<'_>| inputs.read(ahead, progress);
+    let mut counts = if threads > 1 {
+        beside(tally, read)?
     } else {
-        inputs.read(&mut tally, progress)?;
-        tally.finish()?
+        here(tally, read)?
     };
     let checkpoints = counts.put(&mut inputs.files);
     Ok(Gathered {
@@ -139,7 +113,7 @@ pub(crate) fn read<W: Watch + Send>(
 }
 
 impl Inputs<'_> {
-    fn read(&mut self, sink: &mut impl Sink, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> io::Result<()> {
+    fn read(&mut self, ahead: &mut Ahead<'_>, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> io::Result<()> {
         let mut waiting = self.begin();
         waiting.sort_by_key(|(first_ns, number)| std::cmp::Reverse((*first_ns, *number)));
         let mut open_inputs: Vec<Input> = Vec::new();
@@ -167,13 +141,13 @@ impl Inputs<'_> {
             }
             let limit = waiting.last().map_or(i64::MAX, |(first_ns, _)| *first_ns);
             if let [only] = open_inputs.as_mut_slice() {
-                self.read_alone(only, limit, sink, progress)?;
+                self.read_alone(only, limit, ahead, progress)?;
             } else if let Some(input) = open_inputs
                 .iter_mut()
                 .min_by_key(|input| (input.next.as_ref().map_or(i64::MAX, |kept| kept.time_ns), input.number))
             {
                 if let Some(kept) = input.next.take() {
-                    sink.record(input.number, &kept.record())?;
+                    ahead.record(input.number, &kept.record())?;
                     input.spare = kept.data;
                     input.advance();
                 }
@@ -198,16 +172,14 @@ impl Inputs<'_> {
         &mut self,
         only: &mut Input,
         limit: i64,
-        sink: &mut impl Sink,
+        ahead: &mut Ahead<'_>,
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> io::Result<()> {
         if let Some(kept) = only.next.take() {
-            sink.record(only.number, &kept.record())?;
+            ahead.record(only.number, &kept.record())?;
             only.spare = kept.data;
         }
-        if self.hands_over {
-            only.reader.hand_over();
-        }
+        only.reader.hand_over();
         while let Some(step) = only.reader.step() {
             if step.time_ns >= limit {
                 let record = step.record(only.reader.buffer());
@@ -217,7 +189,7 @@ impl Inputs<'_> {
                 only.next = Some(keep(&record, data));
                 break;
             }
-            sink.step(only.number, &mut only.reader, step)?;
+            ahead.step(only.number, &mut only.reader, step)?;
             self.records += 1;
             if self.records.is_multiple_of(PROGRESS_RECORDS)
                 && progress(self.bytes_done + only.reader.bytes_read()).is_break()
@@ -225,7 +197,7 @@ impl Inputs<'_> {
                 return Err(io::ErrorKind::Interrupted.into());
             }
         }
-        sink.leave(&mut only.reader)
+        ahead.leave(&mut only.reader)
     }
 
     /// The time of each file's first record, so that rotated files are read one after the other and parallel ones side by side.

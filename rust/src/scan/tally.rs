@@ -1,11 +1,12 @@
 //! Records go in, in the order of time; what is counted of each file, ARP claims and checkpoints come out, and each packet goes to the flow table.
 
 use super::FileSummary;
-use crate::capture::record::Record;
-use crate::decode::decode;
-use crate::decode::packet::{Arp, Inner};
-use crate::flows::live::{FlowTable, Origin, Watch};
+use crate::capture::record::{Record, Step};
+use crate::decode::decode_into;
+use crate::decode::packet::{Arp, Inner, Packet};
+use crate::flows::live::{FlowTable, TOGETHER};
 use crate::flows::table::RowStore;
+use crate::flows::watch::{Origin, Watch};
 use crate::index::CHECKPOINT;
 use std::collections::BTreeMap;
 use std::io;
@@ -45,7 +46,6 @@ pub(super) struct Tally<'a, W: Watch> {
     table: &'a mut FlowTable<RowStore, W>,
     files: Vec<Counted>,
     arp: ArpClaims,
-    live_max: usize,
 }
 
 /// What is left of a tally without its table.
@@ -77,7 +77,6 @@ impl<'a, W: Watch> Tally<'a, W> {
             table,
             files: std::iter::repeat_with(Counted::default).take(files).collect(),
             arp: ArpClaims::new(),
-            live_max: 0,
         }
     }
 
@@ -87,13 +86,30 @@ impl<'a, W: Watch> Tally<'a, W> {
         Ok(Counts {
             files: self.files,
             arp: self.arp,
-            live_max: self.live_max,
+            live_max: self.table.live_max(),
         })
     }
 
-    pub fn take(&mut self, number: u32, record: &Record<'_>) -> io::Result<()> {
+    /// Takes in records that lie in `bytes`, in their order.
+    pub fn take(&mut self, bytes: &[u8], records: &[(u32, Step)]) -> io::Result<()> {
+        let mut packets = [const { (Packet::NONE, Origin::NONE) }; TOGETHER];
+        for few in records.chunks(TOGETHER) {
+            let mut used = 0;
+            for (number, step) in few {
+                if let Some(place) = packets.get_mut(used) {
+                    used += usize::from(self.decode(*number, &step.record(bytes), place));
+                }
+            }
+            self.table.packets(packets.get(..used).unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    /// Decodes one record in its place, and counts it; false for a file that does not exist.
+    #[inline]
+    fn decode<'r>(&mut self, number: u32, record: &Record<'r>, (packet, origin): &mut (Packet<'r>, Origin)) -> bool {
         let Some(file) = self.files.get_mut(number as usize) else {
-            return Ok(());
+            return false;
         };
         if (record.frame - 1).is_multiple_of(CHECKPOINT) {
             file.checkpoints.push(record.offset);
@@ -102,7 +118,14 @@ impl<'a, W: Watch> Tally<'a, W> {
         file.first_ns = Some(file.first_ns.map_or(record.time_ns, |first| first.min(record.time_ns)));
         file.last_ns = Some(file.last_ns.map_or(record.time_ns, |last| last.max(record.time_ns)));
         file.cut_by_snap_length += u64::from((record.data.len() as u64) < u64::from(record.original_length));
-        let packet = decode(record.link_type, record.data, record.original_length);
+        *origin = Origin {
+            file: number,
+            frame: record.frame,
+            interface: number << 16 | (record.interface & 0xffff),
+            direction: record.direction as u8,
+            time_ns: record.time_ns,
+        };
+        decode_into(packet, record.link_type, record.data, record.original_length);
         match &packet.inner {
             Inner::Tcp(_) | Inner::TcpFragment(_) => {
                 file.tcp_packets += 1;
@@ -112,16 +135,7 @@ impl<'a, W: Watch> Tally<'a, W> {
             Inner::Arp(arp) => self.arp(arp, number, record),
             Inner::IcmpError(_) | Inner::Other => {}
         }
-        let origin = Origin {
-            file: number,
-            frame: record.frame,
-            interface: number << 16 | (record.interface & 0xffff),
-            direction: record.direction as u8,
-            time_ns: record.time_ns,
-        };
-        self.table.packet(&packet, origin)?;
-        self.live_max = self.live_max.max(self.table.live());
-        Ok(())
+        true
     }
 
     fn arp(&mut self, arp: &Arp, number: u32, record: &Record<'_>) {

@@ -21,7 +21,7 @@ import msgspec
 
 from tcpwhy import _core
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Raised whenever the core writes other columns or another frame index: an index of another version is made anew."""
 
 END_BYTES = 4096

@@ -3,7 +3,7 @@
 use super::hostile::Random;
 use super::talk::{ISN, Talk, heads_of};
 use crate::decode::packet::{Tcp, flag};
-use crate::flows::live::Origin;
+use crate::flows::watch::Origin;
 use crate::reveal::heads::{Budget, Conversation, HEAD_MAX, Tally};
 
 /// One request: its head, and its body in one framing or another.

@@ -2,7 +2,7 @@
 
 use super::talk::{ISN, Talk, heads_of};
 use crate::decode::packet::flag;
-use crate::flows::live::Origin;
+use crate::flows::watch::Origin;
 use crate::reveal::head::Head;
 use crate::reveal::heads::{HEAD_MAX, Tally};
 

@@ -1,7 +1,7 @@
 //! What two ends of a connection say goes in, segment by segment; what was found in it comes out.
 
 use crate::decode::packet::{Tcp, flag};
-use crate::flows::live::Origin;
+use crate::flows::watch::Origin;
 use crate::reveal::head::Found;
 use crate::reveal::heads::{Budget, Conversation, Tally};
 
