@@ -87,7 +87,7 @@ impl Flow {
     pub fn touch(&self, from_b: bool) -> u64 {
         let [a, b] = &self.ends;
         let (mine, other) = if from_b { (b, a) } else { (a, b) };
-        self.silence_survived_ns ^ mine.touch() ^ other.touch_first() ^ self.timestamp_anchors.hashes[5]
+        self.silence_survived_ns ^ mine.touch() ^ other.touch_first() ^ self.timestamp_anchors.touch()
     }
 
     /// True where one end reset it or both closed it.
@@ -299,8 +299,11 @@ impl End {
     }
 }
 
+/// Bits of an anchor: among the six million of a million flows, two that are equal by chance are not to be expected.
+const ANCHOR_BITS: u32 = 48;
+
 fn anchor(kind: u64, value: u64) -> u64 {
-    mix(mix(value) ^ kind)
+    mix(mix(value) ^ kind) >> (u64::BITS - ANCHOR_BITS)
 }
 
 /// What a payload looks like by its first bytes; None in the middle of a message, where they tell nothing.

@@ -255,39 +255,46 @@ pub fn mix(mut value: u64) -> u64 {
 pub const SKETCH: usize = 6;
 
 /// The k smallest hashes of what a flow's packets carry: two places that saw the same packets keep the same ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sketch {
-    pub hashes: [u64; SKETCH],
-    pub count: u8,
+    /// In their order; what is not taken yet is larger than any hash.
+    hashes: [u64; SKETCH],
+    count: u8,
+}
+
+impl Default for Sketch {
+    fn default() -> Self {
+        Sketch {
+            hashes: [u64::MAX; SKETCH],
+            count: 0,
+        }
+    }
 }
 
 impl Sketch {
     #[inline]
     pub fn add(&mut self, hash: u64) {
-        if usize::from(self.count) < SKETCH || hash < self.hashes[SKETCH - 1] {
+        if hash < self.hashes[SKETCH - 1] {
             self.insert(hash);
         }
     }
 
     fn insert(&mut self, hash: u64) {
-        let used = usize::from(self.count).min(SKETCH);
-        let Some(kept) = self.hashes.get_mut(..used) else {
+        if self.hashes.contains(&hash) {
             return;
-        };
-        match kept.binary_search(&hash) {
-            Ok(_) => {}
-            Err(at) if at < SKETCH => {
-                let end = (used + 1).min(SKETCH);
-                if let Some(window) = self.hashes.get_mut(at..end) {
-                    window.rotate_right(1);
-                    if let Some(first) = window.first_mut() {
-                        *first = hash;
-                    }
-                }
-                self.count = end as u8;
-            }
-            Err(_) => {}
         }
+        // Each place keeps the smaller one and hands the larger one on: no branch that could be guessed wrong.
+        let mut larger = hash;
+        for kept in &mut self.hashes {
+            (*kept, larger) = ((*kept).min(larger), (*kept).max(larger));
+        }
+        self.count = (self.count + 1).min(SKETCH as u8);
+    }
+
+    /// A word of the line of cache that `add` looks at.
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        self.hashes[SKETCH - 1]
     }
 
     pub fn values(&self) -> &[u64] {
