@@ -4,6 +4,7 @@ use super::end::{End, has};
 use super::row::{Row, Shared, Sketch, Tuple, before, mix, occupied};
 use crate::columns::Time;
 use crate::decode::packet::{IcmpError, Packet, Tcp, flag};
+use crate::fold::hash_words;
 
 /// How far from the numbers already seen a segment may lie and still belong to them.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +58,8 @@ pub struct Flow {
     pub(super) silence_survived_ns: u64,
     pub(super) gap: Gap,
     pub copies: u64,
+    /// Another incarnation of the tuple came after this one.
+    pub is_followed: bool,
     vlan: u16,
     tunnel: u8,
     toa: bool,
@@ -154,11 +157,7 @@ impl Flow {
                 .add(anchor(1, u64::from(value) << 32 | u64::from(echo)));
         }
         if message_begins && !tcp.payload.is_empty() {
-            let mut head = 0_u64;
-            for byte in tcp.payload.iter().take(16) {
-                head = mix(head ^ u64::from(*byte));
-            }
-            let hash = anchor(2, head ^ u64::from(tcp.seq));
+            let hash = anchor(2, head_of(tcp.payload) ^ u64::from(tcp.seq));
             self.payload_anchors.add(hash & !1 | u64::from(from_b));
         }
         let taken = occupied(tcp.flags, tcp.payload_length);
@@ -297,6 +296,18 @@ impl End {
             }
         }
     }
+}
+
+/// A hash of the first 16 bytes of a payload.
+fn head_of(payload: &[u8]) -> u64 {
+    let mut head = [0_u8; 16];
+    let length = payload.len().min(head.len());
+    match payload.first_chunk() {
+        Some(whole) => head = *whole,
+        None => head.iter_mut().zip(payload).for_each(|(to, from)| *to = *from),
+    }
+    let bytes = u128::from_le_bytes(head);
+    hash_words([bytes as u64, (bytes >> 64) as u64, length as u64, 0])
 }
 
 /// Bits of an anchor: among the six million of a million flows, two that are equal by chance are not to be expected.

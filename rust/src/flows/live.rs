@@ -92,8 +92,7 @@ impl<S: RowSink, W: Watch> FlowTable<S, W> {
     /// the other as each packet needs them.
     pub fn packets(&mut self, packets: &[(Packet<'_>, Origin)]) -> io::Result<()> {
         let mut sought = [None; TOGETHER];
-        let mut slots = [usize::MAX; TOGETHER];
-        for (((packet, _), place), slot) in packets.iter().zip(&mut sought).zip(&mut slots) {
+        for ((packet, _), place) in packets.iter().zip(&mut sought) {
             if let Inner::Tcp(tcp) = &packet.inner {
                 let key = Key::of(
                     (packet.ip.source, tcp.source_port),
@@ -101,22 +100,24 @@ impl<S: RowSink, W: Watch> FlowTable<S, W> {
                 );
                 let tag = key.tag();
                 let newest = self.current.find(key.hash, |held| held.tag == tag);
-                *slot = newest.map_or(usize::MAX, |newest| newest.slot as usize);
-                *place = Some((key, Sought::of(packet, tcp, key.hash ^ u64::from(key.from_b))));
+                let slot = newest.map_or(usize::MAX, |newest| newest.slot as usize);
+                *place = Some((key, slot, Sought::of(packet, tcp, key.hash ^ u64::from(key.from_b))));
             }
         }
         let mut touched = 0;
-        for (place, slot) in sought.iter().zip(slots) {
-            let Some((key, sought)) = place else { continue };
+        for (key, slot, sought) in sought.iter().flatten() {
             touched ^= self.recent.touch(*sought);
-            if let (Some(live), Some(quiet)) = (self.slots.get(slot), self.quiet.get(slot)) {
+            if let (Some(live), Some(quiet)) = (self.slots.get(*slot), self.quiet.get(*slot)) {
                 touched ^= quiet.last_ns.0 as u64 ^ live.flow.touch(key.from_b) ^ live.frames.touch();
             }
         }
         std::hint::black_box(touched);
         for ((packet, origin), place) in packets.iter().zip(&sought) {
             match (&packet.inner, place) {
-                (Inner::Tcp(tcp), Some((key, sought))) => self.tcp(packet, tcp, *origin, key, *sought)?,
+                (Inner::Tcp(tcp), Some((key, slot, sought))) => {
+                    let slot = self.place(key, *slot, tcp)?;
+                    self.tcp(packet, tcp, *origin, key.from_b, slot, *sought)?;
+                }
                 (Inner::TcpFragment(length), _) => self.fragment(packet, *length, *origin)?,
                 (Inner::IcmpError(error), _) => self.icmp(packet, error, *origin)?,
                 _ => {}
@@ -136,9 +137,15 @@ impl<S: RowSink, W: Watch> FlowTable<S, W> {
     }
 
     #[inline]
-    fn tcp(&mut self, packet: &Packet<'_>, tcp: &Tcp<'_>, origin: Origin, key: &Key, sought: Sought) -> io::Result<()> {
-        let from_b = key.from_b;
-        let slot = self.place(key, tcp)?;
+    fn tcp(
+        &mut self,
+        packet: &Packet<'_>,
+        tcp: &Tcp<'_>,
+        origin: Origin,
+        from_b: bool,
+        slot: usize,
+        sought: Sought,
+    ) -> io::Result<()> {
         let (Some(live), Some(quiet)) = (self.slots.get_mut(slot), self.quiet.get_mut(slot)) else {
             return Ok(());
         };
@@ -168,10 +175,16 @@ impl<S: RowSink, W: Watch> FlowTable<S, W> {
         Ok(())
     }
 
-    /// Finds the flow that a segment belongs to, or begins one.
+    /// Finds the flow that a segment belongs to, or begins one. `likely` is the slot of the tuple's newest incarnation, if nothing changed.
     #[inline]
-    fn place(&mut self, key: &Key, tcp: &Tcp<'_>) -> io::Result<usize> {
-        let Some(newest) = self.newest(key) else {
+    fn place(&mut self, key: &Key, likely: usize, tcp: &Tcp<'_>) -> io::Result<usize> {
+        let is_newest = |live: &Live<W::Notes>| live.flow.tuple == key.tuple && !live.flow.is_followed;
+        let found = if self.slots.get(likely).is_some_and(is_newest) {
+            Some(likely)
+        } else {
+            self.newest(key)
+        };
+        let Some(newest) = found else {
             let slot = self.begin(key.tuple, None);
             let newest = Newest {
                 tag: key.tag(),
@@ -197,6 +210,9 @@ impl<S: RowSink, W: Watch> FlowTable<S, W> {
             return Ok(newest);
         }
         let slot = self.begin(key.tuple, Some(newest as u32));
+        if let Some(live) = self.slots.get_mut(newest) {
+            live.flow.is_followed = true;
+        }
         if let Ok(mut entry) = self.current.find_entry(key.hash, |held| held.slot as usize == newest) {
             entry.get_mut().slot = slot as u32;
         }
@@ -284,7 +300,7 @@ impl<S: RowSink, W: Watch> FlowTable<S, W> {
             seq: error.quoted_seq,
             ..Tcp::default()
         };
-        let slot = self.place(&key, &quoted)?;
+        let slot = self.place(&key, usize::MAX, &quoted)?;
         let (Some(live), Some(quiet)) = (self.slots.get_mut(slot), self.quiet.get_mut(slot)) else {
             return Ok(());
         };

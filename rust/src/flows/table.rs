@@ -277,7 +277,13 @@ fn put_ip(text: &mut StringBuilder, address: Address) {
     for (number, octet) in v4.octets().into_iter().enumerate() {
         used += usize::from(number > 0);
         let digits = [octet / 100, octet / 10 % 10, octet % 10];
-        let first = if octet >= 100 { 0 } else if octet >= 10 { 1 } else { 2 };
+        let first = if octet >= 100 {
+            0
+        } else if octet >= 10 {
+            1
+        } else {
+            2
+        };
         for digit in digits.iter().skip(first) {
             if let Some(byte) = bytes.get_mut(used) {
                 *byte = b'0' + digit;
