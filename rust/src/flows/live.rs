@@ -132,7 +132,9 @@ impl<S: RowSink, W: Watch> FlowTable<S, W> {
         for slot in 0..self.slots.len() {
             self.emit(slot)?;
         }
-        self.current.clear();
+        // The memory is wanted for the rows.
+        self.current = HashTable::new();
+        self.slots = Slab::new();
         Ok(())
     }
 

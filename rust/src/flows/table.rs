@@ -22,11 +22,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Rows held in memory before they are written to partitions on disk.
-const HELD: usize = 100_000;
+const HELD: usize = 20_000;
 /// Partitions by tuple: a tuple's parts meet in one, and one of ten million flows still fits in memory.
 const PARTITIONS: usize = 64;
 /// Rows of a partition read at once.
-const SLICE: usize = 100_000;
+const SLICE: usize = 20_000;
 /// Rows of a tuple that a later part is compared with.
 const LOOKED_BACK: usize = 3;
 /// Rows of one row group.
