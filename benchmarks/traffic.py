@@ -88,7 +88,7 @@ class Payloads:
 
 
 def small_conversation(chance: random.Random, begin_us: int) -> Iterator[Packet]:
-    """One connection of short messages, no packet longer than 100 bytes: a handshake, one to eight questions with answers, and the close."""
+    """One connection of short messages, no packet above 100 bytes: a handshake, one to eight questions with answers, and the close."""
     now = begin_us
     client, server = chance.getrandbits(32), chance.getrandbits(32)
     round_trip = chance.randrange(200, 40_000)

@@ -123,6 +123,7 @@ impl<S: RowSink, W: Watch> FlowTable<S, W> {
                 _ => {}
             }
             self.look_for_idle(origin.time_ns)?;
+            self.live_max = self.live_max.max(self.slots.used());
         }
         Ok(())
     }
@@ -260,7 +261,6 @@ impl<S: RowSink, W: Watch> FlowTable<S, W> {
             previous,
             ..Live::default()
         });
-        self.live_max = self.live_max.max(self.slots.used());
         if self.quiet.len() <= slot {
             self.quiet.resize(slot + 1, Quiet::default());
         }
