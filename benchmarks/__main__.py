@@ -92,10 +92,10 @@ def table(runs: dict[str, list[Usage]], starts: dict[str, float], packets: int, 
     return "\n".join(rows)
 
 
-def benchmark(folder: Path, megabytes: int, rounds: int, seed: int) -> str:
+def benchmark(folder: Path, megabytes: int, rounds: int, seed: int, *, small: bool = False) -> str:
     """Write the capture into `folder`, run every program `rounds` times in turn, and tell it as text."""
     capture = folder / "traffic.pcap"
-    packets = write_capture(capture, megabytes * 1_000_000, seed)
+    packets = write_capture(capture, megabytes * 1_000_000, seed, small=small)
     field = contenders(capture)
     run(field[0].command)
     runs: dict[str, list[Usage]] = {contender.name: [] for contender in field}
@@ -119,10 +119,11 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=20, help="size of the capture (default: 20)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each program (default: 5)")
     parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same bytes (default: 1)")
+    parser.add_argument("--small", action="store_true", help="packets of at most 100 bytes")
     parser.add_argument("--folder", type=Path, help="where to put the capture (default: a temporary folder)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tcpwhy-bench-", dir=options.folder) as folder:
-        print(benchmark(Path(folder), options.megabytes, options.rounds, options.seed))
+        print(benchmark(Path(folder), options.megabytes, options.rounds, options.seed, small=options.small))
 
 
 if __name__ == "__main__":

@@ -87,71 +87,77 @@ class Payloads:
         self.tails = [payload(chance.randbytes(chance.randrange(1, SEGMENT_BYTES))) for _ in range(200)]
 
 
+class Talk:
+    """One connection while it is made: the time, and the numbers of both ends."""
+
+    def __init__(self, chance: random.Random, begin_us: int) -> None:
+        self.now_us = begin_us
+        self.client, self.server = chance.getrandbits(32), chance.getrandbits(32)
+        self.round_trip_us = chance.randrange(200, 40_000)
+
+    def packet(self, from_client: bool, flags: int, content: Payload = EMPTY) -> Packet:
+        """The next packet of an end, which takes its place in the sequence space."""
+        sequence, acknowledgement = (self.client, self.server) if from_client else (self.server, self.client)
+        taken = len(content.content) + (flags & (SYN | FIN) != 0)
+        if from_client:
+            self.client = (self.client + taken) & 0xFFFFFFFF
+        else:
+            self.server = (self.server + taken) & 0xFFFFFFFF
+        return Packet(self.now_us, from_client, flags, sequence, acknowledgement if flags & ACK else 0, content)
+
+    def opening(self) -> Iterator[Packet]:
+        """The handshake."""
+        yield self.packet(True, SYN)
+        self.now_us += self.round_trip_us
+        yield self.packet(False, SYN | ACK)
+        self.now_us += 50
+        yield self.packet(True, ACK)
+
+    def closing(self) -> Iterator[Packet]:
+        """A FIN of each end."""
+        yield self.packet(True, FIN | ACK)
+        self.now_us += self.round_trip_us
+        yield self.packet(False, FIN | ACK)
+        self.now_us += 50
+        yield self.packet(True, ACK)
+
+
 def small_conversation(chance: random.Random, begin_us: int) -> Iterator[Packet]:
     """One connection of short messages, no packet above 100 bytes: a handshake, one to eight questions with answers, and the close."""
-    now = begin_us
-    client, server = chance.getrandbits(32), chance.getrandbits(32)
-    round_trip = chance.randrange(200, 40_000)
-    yield Packet(now, True, SYN, client, 0, EMPTY)
-    now += round_trip
-    yield Packet(now, False, SYN | ACK, server, (client + 1) & 0xFFFFFFFF, EMPTY)
-    client, server = (client + 1) & 0xFFFFFFFF, (server + 1) & 0xFFFFFFFF
-    now += 50
-    yield Packet(now, True, ACK, client, server, EMPTY)
+    talk = Talk(chance, begin_us)
+    yield from talk.opening()
     for _ in range(chance.randrange(1, 9)):
         asked, answered = payload(chance.randbytes(chance.randrange(1, 34))), payload(chance.randbytes(chance.randrange(1, 34)))
-        yield Packet(now, True, PSH | ACK, client, server, asked)
-        client = (client + len(asked.content)) & 0xFFFFFFFF
-        now += round_trip + chance.randrange(100, 50_000)
-        yield Packet(now, False, PSH | ACK, server, client, answered)
-        server = (server + len(answered.content)) & 0xFFFFFFFF
-        now += 40
+        yield talk.packet(True, PSH | ACK, asked)
+        talk.now_us += talk.round_trip_us + chance.randrange(100, 50_000)
+        yield talk.packet(False, PSH | ACK, answered)
+        talk.now_us += 40
         if chance.randrange(3):
-            yield Packet(now, True, ACK, client, server, EMPTY)
-        now += chance.randrange(1_000, 400_000)
-    yield Packet(now, True, FIN | ACK, client, server, EMPTY)
-    client = (client + 1) & 0xFFFFFFFF
-    now += round_trip
-    yield Packet(now, False, FIN | ACK, server, client, EMPTY)
-    now += 50
-    yield Packet(now, True, ACK, client, (server + 1) & 0xFFFFFFFF, EMPTY)
+            yield talk.packet(True, ACK)
+        talk.now_us += chance.randrange(1_000, 400_000)
+    yield from talk.closing()
 
 
 def conversation(chance: random.Random, stock: Payloads, begin_us: int) -> Iterator[Packet]:
     """One connection's packets in order: a handshake, one to twenty requests with answers, and the close."""
-    now = begin_us
-    client, server = chance.getrandbits(32), chance.getrandbits(32)
-    round_trip = chance.randrange(200, 40_000)
-    yield Packet(now, True, SYN, client, 0, EMPTY)
-    now += round_trip
-    yield Packet(now, False, SYN | ACK, server, (client + 1) & 0xFFFFFFFF, EMPTY)
-    client, server = (client + 1) & 0xFFFFFFFF, (server + 1) & 0xFFFFFFFF
-    now += 50
-    yield Packet(now, True, ACK, client, server, EMPTY)
+    talk = Talk(chance, begin_us)
+    yield from talk.opening()
     for _ in range(chance.randrange(1, 20)):
-        request = chance.choice(stock.requests)
-        yield Packet(now, True, PSH | ACK, client, server, request)
-        client = (client + len(request.content)) & 0xFFFFFFFF
-        now += round_trip + chance.randrange(100, 50_000)
+        yield talk.packet(True, PSH | ACK, chance.choice(stock.requests))
+        talk.now_us += talk.round_trip_us + chance.randrange(100, 50_000)
         pieces = [chance.choice(stock.full) for _ in range(int(chance.expovariate(1 / 6)))]
         pieces.append(chance.choice(stock.tails))
         body_bytes = sum(len(piece.content) for piece in pieces)
         pieces.insert(0, payload(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % body_bytes))
         last = len(pieces) - 1
         for number, piece in enumerate(pieces):
-            yield Packet(now, False, (PSH if number == last else 0) | ACK, server, client, piece)
-            server = (server + len(piece.content)) & 0xFFFFFFFF
-            now += 12
+            yield talk.packet(False, (PSH if number == last else 0) | ACK, piece)
+            talk.now_us += 12
             if number % 2 or number == last:
-                now += 30
-                yield Packet(now, True, ACK, client, server, EMPTY)
-        now += chance.randrange(1_000, 400_000)
-    yield Packet(now, True, FIN | ACK, client, server, EMPTY)
-    client = (client + 1) & 0xFFFFFFFF
-    now += round_trip
-    yield Packet(now, False, FIN | ACK, server, client, EMPTY)
-    now += 50
-    yield Packet(now, True, ACK, client, (server + 1) & 0xFFFFFFFF, EMPTY)
+                talk.now_us += 30
+                yield talk.packet(True, ACK)
+        talk.now_us += chance.randrange(1_000, 400_000)
+    yield from talk.closing()
 
 
 @dataclass(frozen=True)

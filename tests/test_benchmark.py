@@ -24,6 +24,16 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     assert first.read_bytes() != other.read_bytes()
 
 
+def test_small_packets_are_small(tmp_path: Path) -> None:
+    capture = tmp_path / "small.pcap"
+    packets = write_capture(capture, MEGABYTE, concurrent=50, small=True)
+    command = ["tshark", "-r", str(capture), "-T", "fields", "-e", "frame.len", "-e", "tcp.analysis.flags"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert len(lines) == packets
+    assert max(int(line.split("\t")[0]) for line in lines) <= 100
+    assert not any(line.split("\t")[1] for line in lines), "tshark sees losses"
+
+
 def test_the_capture_is_sound_to_other_readers(tmp_path: Path) -> None:
     capture = tmp_path / "traffic.pcap"
     packets = write_capture(capture, 2 * MEGABYTE, concurrent=50)

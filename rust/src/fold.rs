@@ -2,6 +2,7 @@
 //! tunnel's outside and inside show one packet several times.
 
 use crate::decode::packet::{Packet, Tcp, flag};
+use crate::hash::{hash_pair, hash_words};
 
 /// A packet in few bytes: what identifies it is hashed.
 #[derive(Debug, Clone, Copy)]
@@ -163,34 +164,10 @@ impl Met {
     }
 }
 
-/// Both halves of a product of 128 bits: each bit of the one factor reaches all others.
-#[inline]
-fn product(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    product as u64 ^ (product >> 64) as u64
-}
-
-/// The digits of pi behind the point: numbers that hide nothing.
-const PI: [u64; 4] = [
-    0x243f_6a88_85a3_08d3,
-    0x1319_8a2e_0370_7344,
-    0xa409_3822_299f_31d0,
-    0x082e_fa98_ec4e_6c89,
-];
-
-/// A hash of words that is the same in every run.
-#[inline]
-pub fn hash_words(words: [u64; 4]) -> u64 {
-    let [a, b, c, d] = words;
-    let first = product(a ^ PI[0], b ^ PI[1]);
-    let second = product(c ^ PI[2], d ^ PI[3]);
-    product(first ^ PI[1], second ^ PI[2])
-}
-
 fn place(packet: &Packet<'_>, interface: u32, direction: u8) -> u32 {
     let which = u64::from(interface) << 32 | u64::from(packet.link.ifindex);
     let how = u64::from(direction_of(packet, direction)) << 8 | u64::from(packet.tunnels.depth);
-    (product(which ^ PI[0], how ^ PI[1]) >> 16) as u32
+    (hash_pair(which, how) >> 16) as u32
 }
 
 /// In or out: from the record where it says so, else from the cooked header (4 is outgoing, libpcap's sll.h).

@@ -6,6 +6,7 @@ pub mod decode;
 pub mod flows;
 pub mod fold;
 pub mod follow;
+mod hash;
 pub mod index;
 pub mod marked;
 pub mod packets;

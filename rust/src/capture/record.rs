@@ -33,7 +33,24 @@ pub struct Record<'a> {
     pub original_length: u32,
 }
 
-/// One packet record by its place in the reader's buffer.
+impl Record<'_> {
+    /// The same by its place in a buffer in which its bytes begin at `start`.
+    pub fn step(&self, start: usize) -> Step {
+        Step {
+            frame: self.frame,
+            offset: self.offset,
+            time_ns: self.time_ns,
+            start,
+            length: self.data.len(),
+            interface: self.interface,
+            original_length: self.original_length,
+            link_type: self.link_type,
+            direction: self.direction,
+        }
+    }
+}
+
+/// One packet record by its place in a buffer.
 #[derive(Debug, Clone, Copy)]
 pub struct Step {
     pub frame: u64,

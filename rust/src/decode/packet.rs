@@ -187,36 +187,3 @@ pub struct Packet<'a> {
     pub ip: Ip,
     pub inner: Inner<'a>,
 }
-
-impl Packet<'_> {
-    /// A packet in which nothing was found.
-    pub const NONE: Self = Packet {
-        link: LinkInfo {
-            ifindex: 0,
-            packet_type: 0,
-            source_mac: [0; 6],
-            destination_mac: [0; 6],
-            vlan: [0; 2],
-        },
-        tunnels: TunnelStack {
-            depth: 0,
-            kinds: [Tunnel::None; TunnelStack::MAX],
-            outer_source: Address(0),
-            outer_destination: Address(0),
-            network_id: 0,
-        },
-        ip: Ip {
-            source: Address(0),
-            destination: Address(0),
-            ttl: 0,
-            tos: 0,
-            protocol: 0,
-            id: 0,
-            dont_fragment: false,
-            more_fragments: false,
-            fragment_offset: 0,
-            total_length: 0,
-        },
-        inner: Inner::Other,
-    };
-}

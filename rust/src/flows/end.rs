@@ -96,7 +96,7 @@ impl End {
     known!(mss, set_mss, u16, has::MSS);
     known!(window_scale, set_window_scale, u8, has::WINDOW_SCALE);
 
-    /// As `Half::base`.
+    /// The serial number from which a packet of this end is recognised as near: the ISN or the first sequence number seen.
     #[inline]
     pub fn base(&self) -> Option<u32> {
         self.isn().or(self.seq_first())

@@ -1,10 +1,10 @@
 //! One living flow's packets go in, in the order of their records; its row comes out.
 
 use super::end::{End, has};
-use super::row::{Row, Shared, Sketch, Tuple, before, mix, occupied};
+use super::row::{Row, Shared, Sketch, Tuple, before, occupied};
 use crate::columns::Time;
 use crate::decode::packet::{IcmpError, Packet, Tcp, flag};
-use crate::fold::hash_words;
+use crate::hash::{hash_words, mix};
 
 /// How far from the numbers already seen a segment may lie and still belong to them.
 #[derive(Debug, Clone, Copy)]

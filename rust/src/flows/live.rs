@@ -88,8 +88,8 @@ impl<S: RowSink, W: Watch> FlowTable<S, W> {
         self.live_max
     }
 
-    /// Takes packets in, `TOGETHER` at most. What the flows of all of them hold is asked for first: the lines of cache come side by side, and not one after
-    /// the other as each packet needs them.
+    /// Takes packets in, `TOGETHER` at most. What the flows of all of them hold is asked for first: the lines of cache come side by side, and
+    /// not one after the other as each packet needs them.
     pub fn packets(&mut self, packets: &[(Packet<'_>, Origin)]) -> io::Result<()> {
         let mut sought = [None; TOGETHER];
         for ((packet, _), place) in packets.iter().zip(&mut sought) {

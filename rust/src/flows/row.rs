@@ -2,7 +2,7 @@
 
 use crate::columns::{Time, columns};
 use crate::decode::packet::{Address, flag};
-use crate::fold::hash_words;
+use crate::hash::hash_words;
 use std::cmp::Ordering;
 
 /// True where serial number `a` lies behind `b` (RFC 9293 section 3.4, modulo 2^32).
@@ -135,11 +135,6 @@ impl Half {
         self.fin_ns.keep_first(later.fin_ns);
         self.reset_ns.keep_first(later.reset_ns);
     }
-
-    /// The serial number from which a packet of this end is recognised as near: the ISN or the first sequence number seen.
-    pub fn base(&self) -> Option<u32> {
-        self.isn.or(self.seq_first)
-    }
 }
 
 columns! {
@@ -240,15 +235,6 @@ impl PartialOrd for Tuple {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
-}
-
-/// The finalizer of MurmurHash3, a public-domain bijection of 64 bits.
-pub fn mix(mut value: u64) -> u64 {
-    value ^= value >> 33;
-    value = value.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    value ^= value >> 33;
-    value = value.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    value ^ (value >> 33)
 }
 
 /// How many of the smallest hashes a sketch keeps; a flow shorter than that keeps all its own.

@@ -73,7 +73,7 @@ impl<T> Slab<T> {
 /// Asks the kernel for huge pages behind a vector's memory (madvise(2) MADV_HUGEPAGE): flows are met in no order, and with small pages
 /// most look-ups would miss the processor's table of pages too. Where the kernel declines, all works as before.
 #[cfg(target_os = "linux")]
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "advice about memory is a call of the system")]
 fn ask_for_huge_pages<T>(block: &Vec<T>) {
     const PAGE: usize = 4_096;
     let start = block.as_ptr() as usize;

@@ -83,7 +83,7 @@ fn serial_numbers_wrap() {
 
 #[test]
 fn a_sketch_keeps_the_smallest_whatever_the_order() {
-    let values: Vec<u64> = (0..50).map(super::row::mix).collect();
+    let values: Vec<u64> = (0..50).map(crate::hash::mix).collect();
     let mut sorted = values.clone();
     sorted.sort_unstable();
     let mut forward = Sketch::default();

@@ -5,7 +5,7 @@ use crate::decode::packet::Tcp;
 use std::io;
 
 /// Where a record came from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Origin {
     /// Which file of the vantage point, and the record's number in it.
     pub file: u32,
@@ -14,16 +14,6 @@ pub struct Origin {
     pub interface: u32,
     pub direction: u8,
     pub time_ns: i64,
-}
-
-impl Origin {
-    pub const NONE: Self = Origin {
-        file: 0,
-        frame: 0,
-        interface: 0,
-        direction: 0,
-        time_ns: 0,
-    };
 }
 
 /// What becomes of rows that are done.

@@ -311,7 +311,7 @@ mod tests {
     fn no_bytes_lead_beyond_the_block() {
         let mut state = 1_u64;
         let mut random = move || {
-            state = crate::flows::row::mix(state.wrapping_add(0x9e37_79b9_7f4a_7c15));
+            state = crate::hash::mix(state.wrapping_add(0x9e37_79b9_7f4a_7c15));
             state
         };
         let packet = [0_u8; 60];

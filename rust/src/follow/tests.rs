@@ -9,7 +9,7 @@ use super::wanted::Wanted;
 use crate::capture::Reader;
 use crate::capture::record::Direction;
 use crate::decode::packet::{Address, flag};
-use crate::flows::row::mix;
+use crate::hash::mix;
 use std::io::{self, Cursor, Write};
 use std::sync::{Arc, Mutex};
 

@@ -210,18 +210,7 @@ impl Ahead<'_> {
     pub fn record(&mut self, number: u32, record: &Record<'_>) -> io::Result<()> {
         let start = self.copied.len();
         self.copied.extend_from_slice(record.data);
-        let step = Step {
-            frame: record.frame,
-            offset: record.offset,
-            time_ns: record.time_ns,
-            start,
-            length: record.data.len(),
-            interface: record.interface,
-            original_length: record.original_length,
-            link_type: record.link_type,
-            direction: record.direction,
-        };
-        self.copied_records.push((number, step));
+        self.copied_records.push((number, record.step(start)));
         if self.copied.len() >= COPIED {
             self.send_copied()?;
             self.take_back(None);

@@ -4,7 +4,7 @@ use super::beside::{Ahead, beside, here};
 use super::tally::Tally;
 use super::{FileSummary, Gathered, open};
 use crate::capture::Reader;
-use crate::capture::record::{Direction, Record};
+use crate::capture::record::{Record, Step};
 use crate::flows::live::FlowTable;
 use crate::flows::table::RowStore;
 use crate::flows::watch::Watch;
@@ -16,15 +16,25 @@ use std::path::{Path, PathBuf};
 const PROGRESS_RECORDS: u64 = 65_536;
 
 /// One record kept beyond its reader's buffer, while several files are read side by side.
-pub(super) struct Kept {
-    frame: u64,
-    offset: u64,
-    time_ns: i64,
-    interface: u32,
-    link_type: u16,
-    direction: Direction,
-    original_length: u32,
+struct Kept {
+    step: Step,
     data: Vec<u8>,
+}
+
+impl Kept {
+    /// A copy of a record, in memory that was used before.
+    fn of(record: &Record<'_>, mut data: Vec<u8>) -> Kept {
+        data.clear();
+        data.extend_from_slice(record.data);
+        Kept {
+            step: record.step(0),
+            data,
+        }
+    }
+
+    fn record(&self) -> Record<'_> {
+        self.step.record(&self.data)
+    }
 }
 
 struct Input {
@@ -37,40 +47,13 @@ struct Input {
 impl Input {
     /// Reads the next record into its own memory.
     fn advance(&mut self) {
-        let mut data = std::mem::take(&mut self.spare);
-        data.clear();
-        self.next = self.reader.next().map(|record| {
-            data.extend_from_slice(record.data);
-            keep(&record, data)
-        });
+        let data = std::mem::take(&mut self.spare);
+        self.next = self.reader.next().map(|record| Kept::of(&record, data));
     }
-}
 
-fn keep(record: &Record<'_>, data: Vec<u8>) -> Kept {
-    Kept {
-        frame: record.frame,
-        offset: record.offset,
-        time_ns: record.time_ns,
-        interface: record.interface,
-        link_type: record.link_type,
-        direction: record.direction,
-        original_length: record.original_length,
-        data,
-    }
-}
-
-impl Kept {
-    fn record(&self) -> Record<'_> {
-        Record {
-            frame: self.frame,
-            offset: self.offset,
-            time_ns: self.time_ns,
-            interface: self.interface,
-            link_type: self.link_type,
-            direction: self.direction,
-            data: &self.data,
-            original_length: self.original_length,
-        }
+    /// When its next record was captured.
+    fn next_ns(&self) -> Option<i64> {
+        self.next.as_ref().map(|kept| kept.step.time_ns)
     }
 }
 
@@ -118,11 +101,7 @@ impl Inputs<'_> {
         waiting.sort_by_key(|(first_ns, number)| std::cmp::Reverse((*first_ns, *number)));
         let mut open_inputs: Vec<Input> = Vec::new();
         loop {
-            let earliest = open_inputs
-                .iter()
-                .filter_map(|input| input.next.as_ref())
-                .map(|kept| kept.time_ns)
-                .min();
+            let earliest = open_inputs.iter().filter_map(Input::next_ns).min();
             while let Some(&(first_ns, number)) = waiting.last() {
                 if earliest.is_some_and(|time_ns| time_ns < first_ns) && !open_inputs.is_empty() {
                     break;
@@ -144,7 +123,7 @@ impl Inputs<'_> {
                 self.read_alone(only, limit, ahead, progress)?;
             } else if let Some(input) = open_inputs
                 .iter_mut()
-                .min_by_key(|input| (input.next.as_ref().map_or(i64::MAX, |kept| kept.time_ns), input.number))
+                .min_by_key(|input| (input.next_ns().unwrap_or(i64::MAX), input.number))
             {
                 if let Some(kept) = input.next.take() {
                     ahead.record(input.number, &kept.record())?;
@@ -182,11 +161,8 @@ impl Inputs<'_> {
         only.reader.hand_over();
         while let Some(step) = only.reader.step() {
             if step.time_ns >= limit {
-                let record = step.record(only.reader.buffer());
-                let mut data = std::mem::take(&mut only.spare);
-                data.clear();
-                data.extend_from_slice(record.data);
-                only.next = Some(keep(&record, data));
+                let data = std::mem::take(&mut only.spare);
+                only.next = Some(Kept::of(&step.record(only.reader.buffer()), data));
                 break;
             }
             ahead.step(only.number, &mut only.reader, step)?;

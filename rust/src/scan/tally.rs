@@ -92,7 +92,7 @@ impl<'a, W: Watch> Tally<'a, W> {
 
     /// Takes in records that lie in `bytes`, in their order.
     pub fn take(&mut self, bytes: &[u8], records: &[(u32, Step)]) -> io::Result<()> {
-        let mut packets = [const { (Packet::NONE, Origin::NONE) }; TOGETHER];
+        let mut packets: [(Packet<'_>, Origin); TOGETHER] = Default::default();
         for few in records.chunks(TOGETHER) {
             let mut used = 0;
             for (number, step) in few {
